@@ -1,0 +1,1 @@
+"""The inner loops, compiled. Nothing in here imports anything else of ours."""

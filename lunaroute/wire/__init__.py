@@ -1,0 +1,1 @@
+"""Protocol rules without I/O: bytes in, values out."""
