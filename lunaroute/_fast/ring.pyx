@@ -1,0 +1,331 @@
+"""The tap's ring: events from one relay to the observer through shared memory, without a lock and without a wait.
+
+Layout of the shared file: one page of header, then `size` bytes of data. The header's words (8 bytes each):
+    0 magic   1 size   2-3 boot id   8 head (writer)   16 tail (reader)   24 the reader sleeps   25 closed   64.. counters
+Head and tail sit in cache lines of their own and only ever grow; an offset is position & (size - 1).
+A record is 24 bytes of header (payload size u32, kind u16, zero u16, exchange u64, time i64) and the payload, padded to
+8. A record never wraps: kind 0 fills the rest of the area. The writer publishes with one release store of head.
+
+No fence between that store and the look at "the reader sleeps": a missed wake-up costs the reader at most its own
+timeout, and spares the relay a full barrier per event.
+
+Why shared memory (benchmarks/README.md has the figures): a socketpair costs the relay a system call per event.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+import mmap
+import os
+import secrets
+
+cdef extern from *:
+    """
+    #include <errno.h>
+    #include <poll.h>
+    #include <stdint.h>
+    #include <sys/mman.h>
+    #include <time.h>
+    #include <unistd.h>
+    #define LOAD(p) __atomic_load_n((const uint64_t *)(p), __ATOMIC_ACQUIRE)
+    #define RELAXED(p) __atomic_load_n((const uint64_t *)(p), __ATOMIC_RELAXED)
+    #define STORE(p, v) __atomic_store_n((uint64_t *)(p), (uint64_t)(v), __ATOMIC_RELEASE)
+    #define SWAP(p, v) __atomic_exchange_n((uint64_t *)(p), (uint64_t)(v), __ATOMIC_SEQ_CST)
+    static int64_t lr_now(void) {
+        struct timespec t; clock_gettime(CLOCK_MONOTONIC, &t);
+        return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+    }
+    static int lr_poll(int fd, int ms) {
+        struct pollfd p = {fd, POLLIN, 0}; return poll(&p, 1, ms);
+    }
+    static void lr_give_back(char *at, uint64_t n) {
+    #ifdef MADV_REMOVE
+        madvise(at, n, MADV_REMOVE);
+    #else
+        madvise(at, n, MADV_DONTNEED);
+    #endif
+    }
+    """
+    uint64_t LOAD(const void *p) noexcept nogil
+    uint64_t RELAXED(const void *p) noexcept nogil
+    void STORE(void *p, uint64_t v) noexcept nogil
+    uint64_t SWAP(void *p, uint64_t v) noexcept nogil
+    int64_t lr_now() noexcept nogil
+    int lr_poll(int fd, int ms) noexcept nogil
+    void lr_give_back(char *at, uint64_t n) noexcept nogil
+    void *c_mmap "mmap"(void *at, size_t n, int prot, int flags, int fd, int64_t off) noexcept nogil
+    int c_munmap "munmap"(void *at, size_t n) noexcept nogil
+    ssize_t c_write "write"(int fd, const void *p, size_t n) noexcept nogil
+    ssize_t c_read "read"(int fd, void *p, size_t n) noexcept nogil
+    int usleep(unsigned int us) noexcept nogil
+    void *MAP_FAILED
+    int PROT_READ, PROT_WRITE, MAP_SHARED
+
+HEADER_BYTES = 4096
+DEF PAGE = 4096
+DEF RECORD = 24
+DEF MAGIC = 0x31474E4952524C        # "LRRING1"
+DEF HEAD = 64
+DEF TAIL = 128
+DEF SLEEPS = 192
+DEF CLOSED = 200
+DEF COUNTERS = 512
+DEF COUNTER_MAX = 64
+# indexes into tap.COUNTERS (tests/test_tap.py compares them)
+DEF TAP_EVENTS = 10
+DEF TAP_DROPPED_EVENTS = 11
+DEF TAP_DROPPED_BYTES = 12
+DEF TAP_DROPPED_EXCHANGES = 13
+DEF OPEN_EVENT = 1
+DEF REWIND_PAST = 1 << 20
+# after something was read the reader naps instead of asking for wake-ups: under load the relay pays no system call
+DEF NAP_US = 5000
+DEF BUSY_NS = 1000000000
+
+
+def _shared_file(size):
+    """A descriptor of anonymous shared memory: memfd where there is one, else an unlinked POSIX object (macOS)."""
+    if hasattr(os, "memfd_create"):
+        fd = os.memfd_create("lunaroute-tap", os.MFD_CLOEXEC)
+    else:
+        import _posixshmem
+
+        name = f"/lr-{secrets.token_hex(8)}"
+        fd = _posixshmem.shm_open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR, mode=0o600)
+        _posixshmem.shm_unlink(name)
+    os.ftruncate(fd, size)
+    return fd
+
+
+cdef char *_map(int fd, uint64_t size) except NULL:
+    cdef void *at = c_mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
+    if at == MAP_FAILED:
+        raise OSError("the tap's shared memory cannot be mapped")
+    return <char *>at
+
+
+cdef class Writer:
+    def __cinit__(self, size=64 << 20):
+        if size < 65536 or size & (size - 1):
+            raise ValueError("the ring's size must be a power of two of at least 64 KiB")
+        self.size = size
+        self.ring_fd = _shared_file(PAGE + size)
+        self.base = _map(self.ring_fd, PAGE + size)
+        self.data = self.base + PAGE
+        self.reserve = size >> 3
+        boot = secrets.token_bytes(6)
+        self.boot_id = boot.hex()
+        memcpy(self.base + 16, PyBytes_AS_STRING(boot), 6)
+        STORE(self.base + 8, size)
+        STORE(self.base, MAGIC)
+        if hasattr(os, "eventfd"):
+            self.wake_fd = self.bell_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        else:
+            self.wake_fd, self.bell_fd = os.pipe()
+            os.set_blocking(self.wake_fd, False)
+            os.set_blocking(self.bell_fd, False)
+
+    def __dealloc__(self):
+        if self.base != NULL:
+            c_munmap(self.base, PAGE + self.size)
+            os.close(self.ring_fd)
+            os.close(self.wake_fd)
+            if self.bell_fd != self.wake_fd:
+                os.close(self.bell_fd)
+
+    cdef void count(self, int counter, int64_t by) noexcept nogil:
+        cdef uint64_t *at = <uint64_t *>(self.base + COUNTERS) + counter
+        at[0] += by
+
+    cdef void wake(self) noexcept nogil:
+        cdef uint64_t one = 1
+        if RELAXED(self.base + SLEEPS) and SWAP(self.base + SLEEPS, 0):
+            c_write(self.bell_fd, &one, 8)
+
+    cdef int put(self, int kind, uint64_t exchange, int64_t time_ns,
+                 const char *a, Py_ssize_t a_size, const char *b, Py_ssize_t b_size) noexcept nogil:
+        """Append one event whose payload is a + b. 1, or 0 when there was no room (counted)."""
+        cdef uint64_t payload = a_size + b_size
+        cdef uint64_t need = (RECORD + payload + 7) & ~<uint64_t>7
+        cdef uint64_t offset = self.head & (self.size - 1)
+        cdef uint64_t fill = self.size - offset
+        cdef uint64_t limit = self.size
+        cdef char *at
+        if kind == 2 or kind == 5 or kind == 7 or kind == 8:
+            limit -= self.reserve
+        if kind == OPEN_EVENT and offset > REWIND_PAST:
+            # an empty ring starts again at its first pages: under light load only those are ever touched
+            self.tail = LOAD(self.base + TAIL)
+            if self.tail == self.head:
+                self._skip(offset, fill)
+                offset = 0
+                fill = self.size
+        if fill < need:
+            if self.head + fill + need - self.tail > limit:
+                self.tail = LOAD(self.base + TAIL)
+                if self.head + fill + need - self.tail > limit:
+                    self._drop(kind, payload)
+                    return 0
+            self._skip(offset, fill)
+            offset = 0
+        elif self.head + need - self.tail > limit:
+            self.tail = LOAD(self.base + TAIL)
+            if self.head + need - self.tail > limit:
+                self._drop(kind, payload)
+                return 0
+        at = self.data + offset
+        (<uint32_t *>at)[0] = <uint32_t>payload
+        (<uint16_t *>(at + 4))[0] = <uint16_t>kind
+        (<uint16_t *>(at + 6))[0] = 0
+        (<uint64_t *>(at + 8))[0] = exchange
+        (<int64_t *>(at + 16))[0] = time_ns
+        memcpy(at + RECORD, a, a_size)
+        if b_size:
+            memcpy(at + RECORD + a_size, b, b_size)
+        offset += need
+        if offset > self.high:
+            self.high = offset
+        self.head += need
+        STORE(self.base + HEAD, self.head)
+        self.count(TAP_EVENTS, 1)
+        if RELAXED(self.base + SLEEPS):
+            self.wake()
+        return 1
+
+    cdef void _skip(self, uint64_t offset, uint64_t fill) noexcept nogil:
+        # fill is a multiple of 8; where even a record header does not fit, the reader knows by the offset alone
+        if fill >= RECORD:
+            (<uint32_t *>(self.data + offset))[0] = 0
+            (<uint16_t *>(self.data + offset + 4))[0] = 0
+        self.head += fill
+        STORE(self.base + HEAD, self.head)
+
+    cdef void _drop(self, int kind, uint64_t payload) noexcept nogil:
+        self.count(TAP_DROPPED_EVENTS, 1)
+        self.count(TAP_DROPPED_BYTES, payload)
+        if kind == OPEN_EVENT:
+            self.count(TAP_DROPPED_EXCHANGES, 1)
+
+    def event(self, int kind, uint64_t exchange, int64_t time_ns, bytes payload):
+        return bool(self.put(kind, exchange, time_ns, PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload), NULL, 0))
+
+    def add(self, int counter, int64_t by=1):
+        if not 0 <= counter < COUNTER_MAX:
+            raise IndexError("no such counter")
+        self.count(counter, by)
+
+    def counter(self, int counter):
+        if not 0 <= counter < COUNTER_MAX:
+            raise IndexError("no such counter")
+        return (<uint64_t *>(self.base + COUNTERS))[counter]
+
+    def used(self):
+        return self.head - LOAD(self.base + TAIL)
+
+    def idle(self):
+        # only the writer may do this: while the ring is empty nobody but the writer touches the data
+        if self.high == 0 or LOAD(self.base + TAIL) != self.head:
+            return False
+        offset = self.head & (self.size - 1)
+        if offset:
+            self._skip(offset, self.size - offset)
+        lr_give_back(self.data, (self.high + PAGE - 1) & ~<uint64_t>(PAGE - 1))
+        self.high = 0
+        return True
+
+    def close(self):
+        cdef uint64_t one = 1
+        STORE(self.base + CLOSED, 1)
+        c_write(self.bell_fd, &one, 8)
+
+
+cdef class Reader:
+    def __cinit__(self, int ring_fd, int wake_fd):
+        total = os.fstat(ring_fd).st_size
+        self.base = _map(ring_fd, total)
+        self.data = self.base + PAGE
+        self.size = (<uint64_t *>self.base)[1]
+        if (<uint64_t *>self.base)[0] != MAGIC or self.size + PAGE != <uint64_t>total:
+            raise ValueError("this is not a tap ring of this version")
+        self.wake_fd = wake_fd
+        self.boot_id = PyBytes_FromStringAndSize(self.base + 16, 6).hex()
+        self.read_at = LOAD(self.base + TAIL)
+
+    def __dealloc__(self):
+        if self.base != NULL:
+            c_munmap(self.base, PAGE + self.size)
+
+    @property
+    def position(self):
+        return self.read_at
+
+    @property
+    def used_bytes(self):
+        return LOAD(self.base + HEAD) - RELAXED(self.base + TAIL)
+
+    @property
+    def unread_bytes(self):
+        return LOAD(self.base + HEAD) - self.read_at
+
+    @property
+    def closed(self):
+        return bool(LOAD(self.base + CLOSED))
+
+    def read(self, uint64_t max_bytes=1 << 20):
+        cdef uint64_t head = LOAD(self.base + HEAD)
+        cdef uint64_t end = self.read_at + max_bytes
+        cdef uint64_t offset, fill
+        cdef uint32_t payload
+        cdef char *at
+        cdef list events = []
+        while self.read_at < head and self.read_at < end:
+            offset = self.read_at & (self.size - 1)
+            fill = self.size - offset
+            at = self.data + offset
+            if fill < RECORD or (<uint16_t *>(at + 4))[0] == 0:
+                self.read_at += fill
+                continue
+            payload = (<uint32_t *>at)[0]
+            events.append((
+                (<uint16_t *>(at + 4))[0],
+                (<uint64_t *>(at + 8))[0],
+                (<int64_t *>(at + 16))[0],
+                PyBytes_FromStringAndSize(at + RECORD, payload),
+            ))
+            self.read_at += (RECORD + payload + 7) & ~<uint64_t>7
+        if events:
+            self.busy_at = lr_now()
+        return events
+
+    def release(self, keep_from=None):
+        cdef uint64_t upto = self.read_at if keep_from is None else keep_from
+        if upto > self.read_at:
+            raise ValueError("cannot release what was not read")
+        if upto > RELAXED(self.base + TAIL):
+            STORE(self.base + TAIL, upto)
+
+    def wait(self, double timeout_s):
+        cdef uint64_t drained
+        cdef int ms = <int>(timeout_s * 1000)
+        if LOAD(self.base + HEAD) != self.read_at:
+            return True
+        if lr_now() - self.busy_at < BUSY_NS:
+            with nogil:
+                usleep(NAP_US)
+            return LOAD(self.base + HEAD) != self.read_at
+        SWAP(self.base + SLEEPS, 1)
+        if LOAD(self.base + HEAD) == self.read_at and not LOAD(self.base + CLOSED):
+            with nogil:
+                lr_poll(self.wake_fd, min(ms, 500))
+                c_read(self.wake_fd, &drained, 8)
+        SWAP(self.base + SLEEPS, 0)
+        return LOAD(self.base + HEAD) != self.read_at
+
+    def counters(self, names=None):
+        if names is None:
+            from lunaroute import tap
+
+            names = tap.COUNTERS
+        cdef uint64_t *at = <uint64_t *>(self.base + COUNTERS)
+        return {name: at[i] for i, name in enumerate(names)}
