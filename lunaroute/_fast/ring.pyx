@@ -63,25 +63,27 @@ cdef extern from *:
     int PROT_READ, PROT_WRITE, MAP_SHARED
 
 HEADER_BYTES = 4096
-DEF PAGE = 4096
-DEF RECORD = 24
-DEF MAGIC = 0x31474E4952524C        # "LRRING1"
-DEF HEAD = 64
-DEF TAIL = 128
-DEF SLEEPS = 192
-DEF CLOSED = 200
-DEF COUNTERS = 512
-DEF COUNTER_MAX = 64
-# indexes into tap.COUNTERS (tests/test_tap.py compares them)
-DEF TAP_EVENTS = 10
-DEF TAP_DROPPED_EVENTS = 11
-DEF TAP_DROPPED_BYTES = 12
-DEF TAP_DROPPED_EXCHANGES = 13
-DEF OPEN_EVENT = 1
-DEF REWIND_PAST = 1 << 20
-# after something was read the reader naps instead of asking for wake-ups: under load the relay pays no system call
-DEF NAP_US = 5000
-DEF BUSY_NS = 1000000000
+cdef enum:
+    PAGE = 4096
+    RECORD = 24
+    HEAD = 64
+    TAIL = 128
+    SLEEPS = 192
+    CLOSED = 200
+    COUNTERS = 512
+    COUNTER_MAX = 64
+    # indexes into tap.COUNTERS (tests/test_tap.py compares them)
+    TAP_EVENTS = 10
+    TAP_DROPPED_EVENTS = 11
+    TAP_DROPPED_BYTES = 12
+    TAP_DROPPED_EXCHANGES = 13
+    OPEN_EVENT = 1
+    REWIND_PAST = 1048576
+    # after something was read the reader naps instead of asking for wake-ups: under load the relay pays no system call
+    NAP_US = 5000
+
+cdef uint64_t MAGIC = 0x31474E4952524C        # "LRRING1"
+cdef int64_t BUSY_NS = 1000000000
 
 
 def _shared_file(size):
