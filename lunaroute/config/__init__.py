@@ -1,0 +1,203 @@
+"""The configuration: flag beats environment beats file beats default. Strict: what is not understood is an error.
+
+`load` is the way in. Nothing here opens a socket, makes a folder or writes a file. A file in the working directory is
+never read unless it is named: a cloned repository must not choose where credentials go (security.md L5).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from lunaroute.config.check import Draft
+from lunaroute.config.settings import (
+    PATH_KEYS,
+    SECRET_KEYS,
+    SETTINGS,
+    Bypass,
+    CodexAuth,
+    Config,
+    HttpClient,
+    Limits,
+    Logging,
+    Provider,
+    SessionRecording,
+    Ui,
+    general,
+)
+from lunaroute.config.source import (
+    VENDORS,
+    Entries,
+    Entry,
+    YamlFile,
+    from_environment,
+    from_flags,
+    unknown_variables,
+    vendor_key,
+)
+from lunaroute.errors import ConfigError
+
+__all__ = [
+    "SETTINGS",
+    "Bypass",
+    "CodexAuth",
+    "Config",
+    "ConfigError",
+    "HttpClient",
+    "Limits",
+    "Loaded",
+    "Logging",
+    "Provider",
+    "SessionRecording",
+    "Ui",
+    "home_folder",
+    "load",
+    "plain",
+]
+
+MASK = "***"
+
+
+class Loaded(NamedTuple):
+    """A checked configuration and where it came from.
+
+    origins: for each concrete key `flag --port`, `env LUNAROUTE_PORT`, `<file>:<line>` or `default`.
+    secrets: configured credentials, for exact masking. warnings: sentences that stop nothing.
+    """
+
+    config: Config
+    origins: dict[str, str]
+    secrets: list[str]
+    file: Path | None
+    home: Path
+    warnings: list[str]
+
+
+def home_folder(environ: Mapping[str, str]) -> Path:
+    """Where everything is kept: $LUNAROUTE_HOME, or ~/.lunaroute."""
+    return Path(_absolute(environ.get("LUNAROUTE_HOME") or "~/.lunaroute", Path.cwd(), environ))
+
+
+def find_file(file: Path | None, environ: Mapping[str, str]) -> Path | None:
+    """The file to read: the one named by the flag, by LUNAROUTE_CONFIG, or config.yaml of the home folder if there."""
+    named = str(file) if file is not None else environ.get("LUNAROUTE_CONFIG")
+    if named:
+        return Path(_absolute(named, Path.cwd(), environ))
+    usual = home_folder(environ) / "config.yaml"
+    return usual if usual.exists() or usual.is_symlink() else None
+
+
+def load(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, object]) -> Loaded:
+    """Reads and checks everything, or raises a ConfigError that names each problem on a line of its own."""
+    home = home_folder(environ)
+    found = find_file(file, environ)
+    entries: Entries = {}
+    problems: list[str] = []
+    if found is not None:
+        source = YamlFile(found, environ)
+        entries, problems = source.entries, source.problems
+    names = list(dict.fromkeys([*VENDORS, *(key.split(".")[1] for key in entries if key.startswith("providers."))]))
+    _fill_keys(entries, environ, names)
+    for layer in (from_environment(environ, names), from_flags(flags)):
+        _paths_from_here(layer, environ)
+        entries |= layer
+    draft = Draft(entries, problems, names)
+    config = draft.config(_Places(found.parent if found else Path.cwd(), home, environ).full)
+    if draft.problems:
+        raise ConfigError("\n".join(draft.problems))
+    secrets = _secrets(config)
+    return Loaded(
+        config=config,
+        origins=draft.origins,
+        secrets=secrets,
+        file=found,
+        home=home,
+        warnings=[*draft.warnings, *unknown_variables(environ, names), *_open_file(found, draft)],
+    )
+
+
+def plain(config: Config, mask: bool = True) -> dict[str, Any]:
+    """The configuration as plain values; credentials as `***` unless told otherwise."""
+    tree: dict[str, Any] = msgspec.to_builtins(config)
+    if mask:
+        for provider in tree["providers"].values():
+            provider["api_key"] = MASK if provider["api_key"] else None
+            provider["headers"] = dict.fromkeys(provider["headers"], MASK)
+        tree["access_tokens"] = [MASK for _ in tree["access_tokens"]]
+    return tree
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{concrete key: value} of a tree made by `plain`."""
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        key = prefix + name
+        if isinstance(value, dict) and general(key) not in SETTINGS:
+            found |= flat(value, key + ".")
+        else:
+            found[key] = value
+    return found
+
+
+def _fill_keys(entries: Entries, environ: Mapping[str, str], names: list[str]) -> None:
+    """The vendors' own variables fill in where the file names no key (they do not beat the file: each named
+    provider may have an account of its own)."""
+    for name in names:
+        kind = entries.get(f"providers.{name}.type", Entry(name, "", False)).value
+        key = f"providers.{name}.api_key"
+        if kind in VENDORS and name in VENDORS and (key not in entries or entries[key].value is None):
+            filled = vendor_key(environ, kind)
+            if filled:
+                entries[key] = filled
+
+
+def _absolute(path: str, base: Path, environ: Mapping[str, str]) -> str:
+    if path == "~" or path.startswith("~/"):
+        path = (environ.get("HOME") or os.path.expanduser("~")) + path[1:]
+    return os.path.normpath(base / os.path.expanduser(path))
+
+
+def _paths_from_here(layer: Entries, environ: Mapping[str, str]) -> None:
+    """A relative path in the environment or a flag means: from the working directory."""
+    for key, entry in layer.items():
+        if general(key) in PATH_KEYS:
+            layer[key] = entry._replace(value=_absolute(entry.value, Path.cwd(), environ))
+
+
+class _Places(NamedTuple):
+    """Paths in full: defaults move with the home folder, relative ones mean from the folder of the file."""
+
+    base: Path
+    home: Path
+    environ: Mapping[str, str]
+
+    def full(self, key: str, value: str, origin: str) -> str:
+        if origin == "default" and value.startswith("~/.lunaroute/"):
+            return str(self.home / value.removeprefix("~/.lunaroute/"))
+        if origin == "default" and value.startswith("~/.codex/") and self.environ.get("CODEX_HOME"):
+            value = self.environ["CODEX_HOME"] + value.removeprefix("~/.codex")
+        return _absolute(value, self.base, self.environ)
+
+
+def _secrets(config: Config) -> list[str]:
+    values = list(config.access_tokens)
+    for provider in config.providers.values():
+        values += [provider.api_key or "", *provider.headers.values()]
+    # A short one would be found inside ordinary words.
+    return [value for value in dict.fromkeys(values) if len(value) >= 8]
+
+
+def _open_file(file: Path | None, draft: Draft) -> list[str]:
+    """A warning where a file with a credential in it can be read by others."""
+    if file is None or not file.is_file() or not file.stat().st_mode & 0o044:
+        return []
+    written = [
+        key
+        for key, entry in draft.entries.items()
+        if general(key) in SECRET_KEYS and entry.origin.startswith(f"{file}:") and not entry.lax and entry.value
+    ]
+    return [f"{file} holds a credential ({written[0]}) and others can read it: chmod 600 {file}"] if written else []
