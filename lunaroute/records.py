@@ -72,7 +72,9 @@ class Timings(msgspec.Struct, kw_only=True, omit_defaults=True):
 class Exchange(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One request and its answer, whole.
 
-    id: `<boot id, 12 hex>-<counter>`; sequence: 1, 2, ... inside its session. Header lists are `[name, value]` pairs in
+    id: `<boot id, 12 hex>-<counter>`; sequence: 1, 2, ... inside its session. signal: what the session was read from (a
+    header or body field's name, `own` where the client sent nothing). title: words for people, from the first question
+    or the client's own title call. overhead_ms: what the proxy itself took of the time. Header lists are `[name, value]` pairs in
     wire order with credentials masked. Bodies are bytes as they came, with content codings undone where that could be
     done within the limits (`*_decode_error` says when not); they are cut at the capture limit (`truncated`).
     """
@@ -82,6 +84,9 @@ class Exchange(msgspec.Struct, kw_only=True, omit_defaults=True):
     sequence: int = 0
     started_at: str
     started_ns: int
+    signal: str | None = None
+    parent_session_id: str | None = None
+    title: str | None = None
     state: State | None = None
     error: str | None = None
     method: str = ""
@@ -103,6 +108,7 @@ class Exchange(msgspec.Struct, kw_only=True, omit_defaults=True):
     usage: Usage = msgspec.field(default_factory=Usage)
     attempts: list[Attempt] = msgspec.field(default_factory=list)
     timings: Timings = msgspec.field(default_factory=Timings)
+    overhead_ms: float | None = None
     request_headers: list[tuple[str, str]] = msgspec.field(default_factory=list)
     response_headers: list[tuple[str, str]] = msgspec.field(default_factory=list)
     request_body: bytes = b""
@@ -135,5 +141,9 @@ class Opened(msgspec.Struct, kw_only=True):
     target: str
     provider: str | None = None
 
+
+Record = Opened | Exchange
+"""What the observer yields, per exchange in this order: `Opened`; an `Exchange` without a state once the request is
+whole (again if more of it came later); the `Exchange` with its state."""
 
 Json = dict[str, Any]
