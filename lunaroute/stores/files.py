@@ -30,7 +30,9 @@ def private_folder(path: Path) -> None:
             each.mkdir(mode=FOLDER_MODE, exist_ok=True)
         found = path.stat()
     except OSError as error:
-        raise StoreError(f"cannot make the folder {path}: {error.strerror}; give another path in session_recording") from None
+        raise StoreError(
+            f"cannot make the folder {path}: {error.strerror}; give another path in session_recording"
+        ) from None
     if not stat.S_ISDIR(found.st_mode):
         raise StoreError(f"{path} is not a folder; move it away or give another path in session_recording")
     if found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX:

@@ -94,7 +94,10 @@ ON CONFLICT (session_id) DO UPDATE SET
     jsonl_path = coalesce(jsonl_path, excluded.jsonl_path)
 """
 _COUNT = "UPDATE sessions SET requests = requests + 1 WHERE session_id = ?"
-# SUM over nothing known stays NULL: unknown is never shown as zero
+# a sum over nothing known stays NULL: unknown is never shown as zero
+_SUMS = ", ".join(
+    f"{name} = CASE WHEN :{name} IS NULL THEN {name} ELSE coalesce({name}, 0) + :{name} END" for name in _TOKENS
+)
 _FINISH = f"""
 UPDATE sessions SET
     last_at = max(last_at, :ended_at),
@@ -102,21 +105,21 @@ UPDATE sessions SET
     usage_unknown = usage_unknown + :usage_unknown,
     duration_ms = duration_ms + :duration,
     model_used = coalesce(:model_used, model_used),
-    {", ".join(f"{name} = CASE WHEN :{name} IS NULL THEN {name} ELSE coalesce({name}, 0) + :{name} END" for name in _TOKENS)}
+    {_SUMS}
 WHERE session_id = :session_id
 """
 _BODIES = "INSERT OR REPLACE INTO bodies VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 class Resume(msgspec.Struct, frozen=True):
-    """What a restarted observer must know of its predecessor: ids that are done, and the places of those that are not."""
+    """What a restarted observer must know of its predecessor: what is done, and where the rest belongs."""
 
     finished: frozenset[str]
     running: dict[str, tuple[str | None, int | None]]
 
 
 class SqliteStore:
-    """See the module. `warn` gets sentences for the server's log; `locate` tells a session's JSONL file, if there is one."""
+    """See the module. `warn` gets sentences for the log; `locate` tells a session's JSONL file, if there is one."""
 
     name = "sqlite"
 
@@ -140,7 +143,7 @@ class SqliteStore:
     def __repr__(self) -> str:
         return f"<SqliteStore {self.path} {'open' if self._connection else 'closed'}>"
 
-    # --- life ---------------------------------------------------------------------------------------------------------
+    # --- life -------------------------------------------------------------------------------------
     def open(self) -> None:
         """Open or make the database; an unusable one is set aside under a new name."""
         self.close()
@@ -215,7 +218,9 @@ class SqliteStore:
                 if source.exists():
                     source.rename(aside.with_name(aside.name + suffix))
         except OSError as error:
-            raise StoreError(f"{self.path} cannot be used ({reason}) nor renamed: {error.strerror}; move it away") from None
+            raise StoreError(
+                f"{self.path} cannot be used ({reason}) nor renamed: {error.strerror}; move it away"
+            ) from None
         self._warn(f"the database {self.path} cannot be used: {reason}. It was kept as {aside}; a new one was begun")
 
     def close(self) -> None:
@@ -228,7 +233,7 @@ class SqliteStore:
             os.close(self._lock)
             self._lock = None
 
-    # --- writing --------------------------------------------------------------------------------------------------------
+    # --- writing ----------------------------------------------------------------------------------
     def write(self, batch: Sequence[Record]) -> None:
         """One transaction for the batch; nothing of it is kept when it fails."""
         with self._transaction() as connection:
@@ -236,7 +241,14 @@ class SqliteStore:
                 if isinstance(record, Opened):
                     connection.execute(
                         _OPENED,
-                        (record.id, record.started_at, record.started_ns, record.method, record.target, record.provider),
+                        (
+                            record.id,
+                            record.started_at,
+                            record.started_ns,
+                            record.method,
+                            record.target,
+                            record.provider,
+                        ),
                     )
                 else:
                     self._write_exchange(connection, record)
@@ -334,7 +346,7 @@ class SqliteStore:
             self._connection = None
         self._quarantine(reason)
 
-    # --- start and resume -------------------------------------------------------------------------------------------
+    # --- start and resume -------------------------------------------------------------------------
     def interrupt_former(self, boot_id: str) -> int:
         """Close as `interrupted` what runs other than `boot_id` left open; how many that were."""
         mine = f"{boot_id}-"

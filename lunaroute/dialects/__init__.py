@@ -1,0 +1,36 @@
+"""The registry of API shapes: which dialect a path speaks, and who reads its answers. Pure."""
+
+from __future__ import annotations
+
+from lunaroute.dialects import anthropic, openai_chat, openai_responses
+from lunaroute.dialects.answer import Answer, AnswerReader, Facts, OtherAnswer
+
+__all__ = ["NAMES", "OTHER", "Answer", "AnswerReader", "Facts", "of_path", "reader"]
+
+OTHER = "other"
+NAMES = (anthropic.NAME, openai_chat.NAME, openai_responses.NAME, OTHER)
+
+_ANSWERS: dict[str, type[Answer]] = {
+    anthropic.NAME: anthropic.AnthropicAnswer,
+    openai_chat.NAME: openai_chat.ChatAnswer,
+    openai_responses.NAME: openai_responses.ResponsesAnswer,
+}
+_FIRST = {"messages": anthropic.NAME, "responses": openai_responses.NAME, "completions": openai_chat.NAME}
+
+
+def of_path(path: str) -> str:
+    """The dialect of a request path (without query): /v1/messages, /v1/chat/completions, /v1/responses and below."""
+    parts = [part for part in path.split("/") if part]
+    # any prefix is allowed: base URLs have paths of their own (/backend-api/codex/responses, /proxy/x/v1/messages)
+    for number, part in enumerate(parts):
+        if part == "chat" and parts[number + 1 : number + 2] == ["completions"]:
+            return openai_chat.NAME
+        if part in _FIRST and not (part == "messages" and "threads" in parts):
+            return _FIRST[part]
+    return OTHER
+
+
+def reader(dialect: str, limit: int | None = None) -> AnswerReader:
+    """A fresh reader of one answer."""
+    answer = _ANSWERS.get(dialect, OtherAnswer)()
+    return AnswerReader(answer) if limit is None else AnswerReader(answer, limit)

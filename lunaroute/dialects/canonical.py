@@ -1,0 +1,56 @@
+"""Requests and answers of any dialect as one conversation for people. Pure; never raises, whatever the bytes are."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from lunaroute.dialects import anthropic, openai_chat, openai_responses
+from lunaroute.dialects.blocks import Block, Conversation, Message, error_text
+from lunaroute.dialects.values import loads
+from lunaroute.wire.sse import BOM, SseReader
+
+__all__ = ["Block", "Conversation", "Message", "conversation"]
+
+_DIALECTS = {module.NAME: module for module in (anthropic, openai_chat, openai_responses)}
+_BLANKS = b" \t\r\n"
+
+
+class _Assembly(Protocol):
+    def event(self, name: str, data: bytes) -> None: ...
+
+    def result(self) -> tuple[Message | None, str | None]: ...
+
+
+def conversation(dialect: str, request_body: bytes, response_body: bytes) -> Conversation:
+    """What was said. Cut or broken bodies give what can be read of them, unknown dialects nothing."""
+    module = _DIALECTS.get(dialect)
+    if module is None:
+        return Conversation(error=_plain_error(response_body))
+    found = Conversation()
+    asked = loads(request_body) if request_body else None
+    if isinstance(asked, dict):
+        found.system, found.messages, found.tools = module.request(asked)
+    start = response_body[:4096].removeprefix(BOM).lstrip(_BLANKS)
+    if not start:
+        return found
+    if start[:1] in (b"{", b"[", b"<"):
+        value = loads(response_body)
+        if isinstance(value, dict):
+            found.answer, found.error = module.answer(value)
+        return found
+    found.answer, found.error = _stream(module.Assembly(), response_body)
+    return found
+
+
+def _stream(assembly: _Assembly, body: bytes) -> tuple[Message | None, str | None]:
+    reader = SseReader()
+    for event in (*reader.feed(body), *reader.finish()):
+        assembly.event(event.event, event.data)
+    return assembly.result()
+
+
+def _plain_error(body: bytes) -> str | None:
+    value: Any = loads(body) if body[:1] == b"{" and len(body) < 65536 else None
+    if isinstance(value, dict):
+        return error_text(value.get("error")) or error_text(value.get("detail"))
+    return None

@@ -1,0 +1,145 @@
+"""What a request's body tells before anybody reads it as a conversation. Must not know headers.
+
+Bodies run to megabytes, so only the fields named here are built; everything else is skipped by the decoder.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from lunaroute.dialects.values import fields, items, loads, mapping, text
+
+
+class Request(msgspec.Struct, frozen=True):
+    """Facts of a request body."""
+
+    model: str | None = None
+    stream: bool = False
+    generate: bool = True
+    has_tools: bool = False
+    json_answer: bool = False
+    compaction: bool = False
+    title_words: bool = False
+    session: str | None = None
+    prompt_cache_key: str | None = None
+    previous_response_id: str | None = None
+    client_metadata: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+class _Fields(msgspec.Struct):
+    type: Any = None
+    model: Any = None
+    stream: Any = None
+    generate: Any = None
+    metadata: Any = None
+    client_metadata: Any = None
+    prompt_cache_key: Any = None
+    previous_response_id: Any = None
+    litellm_session_id: Any = None
+    output_config: Any = None
+    tools: msgspec.Raw = msgspec.Raw(b"")
+
+
+_decoder = msgspec.json.Decoder(_Fields)
+_MODEL = re.compile(rb'"model"\s*:\s*"([^"\\]{1,256})"')
+_STREAM = re.compile(rb'"stream"\s*:\s*true')
+_LEGACY_USER = re.compile(r"_session_([0-9a-fA-F-]{36})$")
+_TAIL = 4096
+
+
+def read(body: bytes) -> Request:
+    """The facts; of a body that is cut or no JSON, what can be found in it."""
+    found = fields(_decoder, body) if body else None
+    if found is None:
+        return _guess(body)
+    metadata = {
+        key: value
+        for key, value in mapping(found.client_metadata).items()
+        if isinstance(value, str) and len(value) < 8192
+    }
+    return Request(
+        model=text(found.model),
+        stream=found.stream is True,
+        generate=found.generate is not False,
+        has_tools=_any_tools(found.tools),
+        json_answer=mapping(mapping(found.output_config).get("format")).get("type") == "json_schema",
+        compaction=b'"compaction_trigger"' in body[-_TAIL:],
+        title_words=b"title generator" in body[:_TAIL],
+        session=_session(found),
+        prompt_cache_key=text(found.prompt_cache_key),
+        previous_response_id=text(found.previous_response_id),
+        client_metadata=metadata,
+    )
+
+
+def _any_tools(tools: Any) -> bool:
+    # raw text as a rule; a value where the lenient reader had to help
+    return bytes(tools).strip() not in (b"", b"[]", b"null") if isinstance(tools, msgspec.Raw) else bool(tools)
+
+
+def _session(found: _Fields) -> str | None:
+    """A session named in the body: Claude Code's user_id in its two forms, Cline's litellm_session_id."""
+    user = mapping(found.metadata).get("user_id")
+    if isinstance(user, str):
+        if user.startswith("{"):
+            named = text(mapping(loads(user.encode("utf-8", "replace"))).get("session_id"))
+        else:
+            match = _LEGACY_USER.search(user[-512:])
+            named = match[1] if match else None
+        if named:
+            return named
+    return text(found.litellm_session_id)
+
+
+def _guess(body: bytes) -> Request:
+    model = _MODEL.search(body)
+    return Request(
+        model=text(model[1].decode("utf-8", "replace")) if model else None,
+        stream=_STREAM.search(body) is not None,
+        has_tools=b'"tools"' in body,
+    )
+
+
+def first_words(body: bytes, limit: int = 120) -> str | None:
+    """What the person asked first, as a title: the first words in a user message that are no frame text."""
+    found = fields(_words, body)
+    if found is None:
+        return None
+    if isinstance(found.input, str):
+        return _title(found.input, limit)
+    for message in (*items(found.messages), *items(found.input)):
+        entry = mapping(message)
+        if entry.get("role") != "user":
+            continue
+        content = entry.get("content")
+        texts = [content] if isinstance(content, str) else [mapping(block).get("text") for block in items(content)]
+        for each in texts:
+            title = _title(each, limit)
+            if title:
+                return title
+    return None
+
+
+class _Words(msgspec.Struct):
+    messages: Any = None
+    input: Any = None
+
+
+_words = msgspec.json.Decoder(_Words)
+# what clients put before the question in a user message of their own: <system-reminder>, <environment_context>, ...
+_FRAME = re.compile(r"^\s*<([a-z][a-z_-]*)>.*?</\1>\s*", re.DOTALL)
+
+
+def _title(value: Any, limit: int) -> str | None:
+    if not isinstance(value, str):
+        return None
+    value = value[:65536]
+    while match := _FRAME.match(value):
+        value = value[match.end() :]
+    words = " ".join(value[: limit * 8].split())
+    if not words or words.startswith(("<", "# AGENTS.md instructions")):
+        return None
+    return text(words if len(words) <= limit else words[: limit - 1] + "\u2026", limit)
