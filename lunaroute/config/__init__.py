@@ -6,7 +6,7 @@ never read unless it is named: a cloned repository must not choose where credent
 
 from __future__ import annotations
 
-import os
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,6 +40,7 @@ from lunaroute.config.source import (
     vendor_key,
 )
 from lunaroute.errors import ConfigError
+from lunaroute.folders import absolute, config_file, home_folder
 
 __all__ = [
     "SETTINGS",
@@ -54,7 +55,8 @@ __all__ = [
     "Provider",
     "SessionRecording",
     "Ui",
-    "home_folder",
+    "fingerprint",
+    "flat",
     "load",
     "plain",
 ]
@@ -77,24 +79,10 @@ class Loaded(NamedTuple):
     warnings: list[str]
 
 
-def home_folder(environ: Mapping[str, str]) -> Path:
-    """Where everything is kept: $LUNAROUTE_HOME, or ~/.lunaroute."""
-    return Path(_absolute(environ.get("LUNAROUTE_HOME") or "~/.lunaroute", Path.cwd(), environ))
-
-
-def find_file(file: Path | None, environ: Mapping[str, str]) -> Path | None:
-    """The file to read: the one named by the flag, by LUNAROUTE_CONFIG, or config.yaml of the home folder if there."""
-    named = str(file) if file is not None else environ.get("LUNAROUTE_CONFIG")
-    if named:
-        return Path(_absolute(named, Path.cwd(), environ))
-    usual = home_folder(environ) / "config.yaml"
-    return usual if usual.exists() or usual.is_symlink() else None
-
-
 def load(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, object]) -> Loaded:
     """Reads and checks everything, or raises a ConfigError that names each problem on a line of its own."""
     home = home_folder(environ)
-    found = find_file(file, environ)
+    found = config_file(str(file) if file is not None else None, environ)
     entries: Entries = {}
     problems: list[str] = []
     if found is not None:
@@ -143,6 +131,11 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
+def fingerprint(config: Config) -> str:
+    """A short word that changes with the configuration (not with a credential: nothing is kept of those)."""
+    return hashlib.sha256(msgspec.json.encode(plain(config), order="sorted")).hexdigest()[:16]
+
+
 def _fill_keys(entries: Entries, environ: Mapping[str, str], names: list[str]) -> None:
     """The vendors' own variables fill in where the file names no key (they do not beat the file: each named
     provider may have an account of its own)."""
@@ -155,17 +148,11 @@ def _fill_keys(entries: Entries, environ: Mapping[str, str], names: list[str]) -
                 entries[key] = filled
 
 
-def _absolute(path: str, base: Path, environ: Mapping[str, str]) -> str:
-    if path == "~" or path.startswith("~/"):
-        path = (environ.get("HOME") or os.path.expanduser("~")) + path[1:]
-    return os.path.normpath(base / os.path.expanduser(path))
-
-
 def _paths_from_here(layer: Entries, environ: Mapping[str, str]) -> None:
     """A relative path in the environment or a flag means: from the working directory."""
     for key, entry in layer.items():
         if general(key) in PATH_KEYS:
-            layer[key] = entry._replace(value=_absolute(entry.value, Path.cwd(), environ))
+            layer[key] = entry._replace(value=absolute(entry.value, Path.cwd(), environ))
 
 
 class _Places(NamedTuple):
@@ -180,7 +167,7 @@ class _Places(NamedTuple):
             return str(self.home / value.removeprefix("~/.lunaroute/"))
         if origin == "default" and value.startswith("~/.codex/") and self.environ.get("CODEX_HOME"):
             value = self.environ["CODEX_HOME"] + value.removeprefix("~/.codex")
-        return _absolute(value, self.base, self.environ)
+        return absolute(value, self.base, self.environ)
 
 
 def _secrets(config: Config) -> list[str]:

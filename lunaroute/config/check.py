@@ -31,8 +31,8 @@ HEADER_NAME = re.compile(r"\A[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 HEADER_VALUE = re.compile(r"\A[\x20-\x7e\t]*\Z")
 # Framing and routing are the proxy's own; a config must not be able to break them.
 OWN_HEADERS = frozenset(
-    ("connection", "content-length", "expect", "host", "keep-alive", "proxy-connection", "te", "trailer")
-    + ("transfer-encoding", "upgrade")
+    {"connection", "content-length", "expect", "host", "keep-alive", "proxy-connection", "te", "trailer", "upgrade"}
+    | {"transfer-encoding"}
 )
 HOST = re.compile(r"\A(?!-)[A-Za-z0-9._-]+\Z|\A[0-9A-Fa-f:.]+\Z")
 Place = Callable[[str, str, str], str]

@@ -139,8 +139,8 @@ class Ui(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The web UI."""
 
     enabled: Annotated[bool, Meta(description="serve the web UI")] = True
-    host: Annotated[Text, Meta(description="address it listens on")] = "127.0.0.1"
-    port: Annotated[Port, Meta(description="port it listens on")] = 8082
+    host: Annotated[Text, Meta(description="address the web UI listens on")] = "127.0.0.1"
+    port: Annotated[Port, Meta(description="port the web UI listens on")] = 8082
 
 
 class Logging(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

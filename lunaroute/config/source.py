@@ -137,7 +137,7 @@ class YamlFile:
             self.entries[key] = Entry(None, self._origin(name_node), False)
             self._section(value, Provider, key + ".")
 
-    def _leaf(self, name: yaml.Node, node: yaml.Node, key: str) -> None:
+    def _leaf(self, name_node: yaml.Node, node: yaml.Node, key: str) -> None:
         self._repeats(node, key)
         value = self._loader.construct_object(node, deep=True)
         found: list[str] = []
@@ -146,7 +146,8 @@ class YamlFile:
         except ConfigError as error:
             self._problem(node, key, str(error))
             return
-        self.entries[key] = Entry(expanded, self._origin(name), bool(found))
+        variables = "".join(f" (${{{name}}})" for name in dict.fromkeys(found))
+        self.entries[key] = Entry(expanded, self._origin(name_node) + variables, bool(found))
 
     def _repeats(self, node: yaml.Node, key: str) -> None:
         if isinstance(node, yaml.MappingNode):  # `headers`: the same care as in sections
@@ -174,7 +175,7 @@ class YamlFile:
 
 
 def _shape(node: yaml.Node) -> str:
-    return {yaml.SequenceNode: "a list", yaml.MappingNode: "a mapping"}.get(type(node), "a single value")
+    return "a list" if isinstance(node, yaml.SequenceNode) else "a single value"
 
 
 def variable_name(name: str) -> str:

@@ -1,0 +1,5 @@
+"""`python -m lunaroute`."""
+
+from lunaroute.cli import main
+
+main()

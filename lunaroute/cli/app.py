@@ -1,0 +1,97 @@
+"""The program: its commands, each loaded only when it is used."""
+
+from __future__ import annotations
+
+import importlib
+import platform
+import sys
+from importlib import metadata
+
+import click
+
+from lunaroute import __version__
+
+# name: (module, object, one line for the help)
+COMMANDS = {
+    "serve": ("serve", "serve"),
+    "env": ("env", "env"),
+    "status": ("control", "status"),
+    "stop": ("control", "stop"),
+    "restart": ("control", "restart"),
+    "logs": ("control", "logs"),
+    "doctor": ("doctor", "doctor"),
+    "sessions": ("sessions", "sessions"),
+    "config": ("configure", "config"),
+    "setup": ("setup", "setup"),
+}
+HELP = ["-h", "--help"]
+
+
+class Program(click.Group):
+    """Commands by name, imported lazily; without a command (or with only options) it is `serve`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or (args[0].startswith("-") and args[0] not in [*HELP, "--version", "-V"]):
+            args = ["serve", *args]
+        return super().parse_args(ctx, args)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, name = COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(f"lunaroute.cli.{module}"), name)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS:
+            from lunaroute.config.source import nearest
+
+            ctx.fail(f"no command {args[0]!r}{nearest(args[0], COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
+
+def versions() -> str:
+    """LunaRoute's version and those of the parts that matter for a bug report."""
+    import sqlite3
+
+    parts = [f"Python {platform.python_version()}", f"SQLite {sqlite3.sqlite_version}"]
+    for name in ("uvloop", "httptools"):
+        try:
+            parts.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            parts.append(f"{name} missing")
+    return f"lunaroute {__version__}\n{', '.join(parts)} on {sys.platform}"
+
+
+def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        click.echo(versions())
+        ctx.exit()
+
+
+@click.group(cls=Program, context_settings={"help_option_names": HELP, "max_content_width": 100})
+@click.option(
+    "--version",
+    "-V",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the versions.",
+)
+def program() -> None:
+    """LunaRoute: a local proxy for AI coding assistants. Every request passes byte for byte and is recorded.
+
+    \b
+        eval "$(lunaroute env)"     start it and point this shell's assistants at it
+        lunaroute                   run it in the foreground (the same as `lunaroute serve`)
+        lunaroute status            is it running, and where
+        lunaroute doctor            does traffic flow, and if not, what to do
+
+    Nothing needs to be configured. Settings: `lunaroute config show`.
+    """

@@ -1,0 +1,82 @@
+"""`lunaroute serve`: the server in the foreground, or (started by `env`) away from any terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from lunaroute import __version__, logs
+from lunaroute.cli.banner import banner
+from lunaroute.cli.options import arguments, fail, serve_options
+from lunaroute.config import Loaded, fingerprint, load
+from lunaroute.errors import LunaRouteError
+from lunaroute.folders import private_folder
+from lunaroute.lifecycle import PidFile, Ready, Running, log_path, start_time
+
+log = logs.get("server")
+
+
+@click.command(short_help="Run the server in the foreground (the default command).")
+@serve_options
+@click.option("--detached", is_flag=True, hidden=True)
+def serve(config: str | None, flags: dict[str, object], detached: bool) -> None:
+    """Run the server in the foreground until it gets Ctrl-C or SIGTERM.
+
+    Without any option or file it serves both APIs on 127.0.0.1:8081, records to ~/.lunaroute and shows the web UI on
+    127.0.0.1:8082. The log goes to stderr, one JSON object a line.
+    """
+    logs.start(os.environ.get("LUNAROUTE_LOG_LEVEL"))
+    words = arguments(config, flags)
+    if detached:
+        os.chdir("/")
+    try:
+        loaded = load(Path(config) if config else None, os.environ, flags)
+        logs.configure(loaded.config.logging.level, loaded.secrets)
+        code = _run(loaded, words, detached)
+    except LunaRouteError as error:
+        _refuse(error, detached)
+    sys.exit(code)
+
+
+def _run(loaded: Loaded, words: list[str], detached: bool) -> int:
+    from lunaroute import server
+
+    private_folder(loaded.home)
+    host, port = loaded.config.host, loaded.config.port
+    with PidFile.take(loaded.home, host, port) as pid_file:
+
+        def announce(ready: Ready) -> None:
+            pid_file.write(
+                Running(
+                    pid=os.getpid(),
+                    start_time=start_time(os.getpid()),
+                    instance=ready.instance,
+                    host=host,
+                    port=port,
+                    ui=ready.ui_url,
+                    log=str(log_path(loaded.home)) if detached else None,
+                    arguments=words,
+                    settings=fingerprint(loaded.config),
+                )
+            )
+            if detached:
+                log.info("ready", host=host, port=port, ui=ready.ui_url, ui_error=ready.ui_error, version=__version__)
+                for warning in loaded.warnings:
+                    log.warn(warning)
+            else:
+                click.echo(banner(loaded, ready.ui_url, ready.ui_error))
+
+        return server.serve(loaded, announce=announce, version=__version__)
+
+
+def _refuse(error: LunaRouteError, detached: bool) -> NoReturn:
+    """Why there is no server: for people, or, where stderr is the log file, as lines of the log."""
+    if not detached:
+        fail(str(error))
+    for line in str(error).splitlines():
+        log.error(line)
+    sys.exit(1)
