@@ -10,7 +10,6 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator
-from json.decoder import scanstring
 from typing import Any
 
 from lunaroute.errors import LunaRouteError
@@ -65,12 +64,10 @@ def _toml_candidates(text: str, key: str, value: str | None) -> Iterator[str]:
         yield text
         return
     new_line = f"{key} = {json.dumps(value)}{ending}"
-    for number, line in enumerate(lines):
-        if TABLE.match(line):
-            while number and lines[number - 1].lstrip().startswith("#"):  # a comment belongs to what follows it
-                number -= 1
-            yield "".join([*lines[:number], new_line, ending, *lines[number:]])
-            break
+    if (table := next((i for i, line in enumerate(lines) if TABLE.match(line)), None)) is not None:
+        while table and lines[table - 1].lstrip().startswith("#"):  # a comment belongs to what follows it
+            table -= 1
+        yield "".join([*lines[:table], new_line, ending, *lines[table:]])
     closing = "" if not text or text.endswith("\n") else ending
     yield f"{text}{closing}{new_line}"
     yield new_line + text
@@ -125,7 +122,7 @@ def _members(text: str, start: int) -> list[Span]:
     decoder, spans = json.JSONDecoder(), list[Span]()
     at = _skip(text, text.index("{", start) + 1)
     while text[at] == '"':
-        name, end = scanstring(text, at + 1)
+        name, end = decoder.raw_decode(text, at)
         begin = _skip(text, text.index(":", end) + 1)
         _, stop = decoder.raw_decode(text, begin)
         spans.append((name, at, begin, stop))
