@@ -71,10 +71,10 @@ class YamlFile:
         self.entries: Entries = {}
         self.problems: list[str] = []
         self._environ = environ
-        loader = yaml.SafeLoader(read_text(file))
-        self._loader = loader
+        text = read_text(file)
         try:
-            root = loader.get_single_node()
+            self._loader = yaml.SafeLoader(text)
+            root = self._loader.get_single_node()
             if root is not None:
                 self._section(root, Config, "")
         except yaml.MarkedYAMLError as error:
@@ -84,8 +84,6 @@ class YamlFile:
         except (yaml.YAMLError, ValueError, RecursionError) as error:
             said = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ConfigError(f"{file}: not valid YAML: {said}") from None
-        finally:
-            loader.dispose()
 
     def _problem(self, node: yaml.Node, key: str, text: str) -> None:
         self.problems.append(f"{self._origin(node)}: {key}: {text}" if key else f"{self._origin(node)}: {text}")
