@@ -1,0 +1,1624 @@
+"""Both ends of the relay: the client's connection (Downstream) and the provider's (Upstream), and what lies between.
+
+Thin Protocol classes: asyncio callbacks, flow control, splice, tap. What to do with a request is decided once, by the
+Plan that the router gave for its path and signals; bodies are then moved as they come, one write per event. Everything
+that is rare (connecting, our own answers, handshakes) is a Python method of the subclasses in lunaroute/proxy.
+
+An exchange walks through the states of relay.pxd:
+
+    IDLE -> RECEIVING_HEAD -> CONNECTING -> SENDING -> AWAITING_HEAD -> STREAMING -> IDLE
+                          \\-> LOCAL -> IDLE        \\-> TUNNEL
+    and from anywhere -> LINGERING -> CLOSED
+
+MOVES is the whole table; a move that is not in it raises. STREAMING may begin while the request is still being sent (an
+early answer); `body` says whether request bytes are still to come.
+
+llhttp (httptools) sees every byte of both directions, with only its head and end-of-message callbacks set. Our scanner
+decides, llhttp must agree: where the two see a message end at different places, the message is refused.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdio cimport snprintf
+from libc.stdlib cimport free, malloc
+from libc.string cimport memchr, memcmp, memcpy
+
+from httptools import HttpParserUpgrade, HttpRequestParser, HttpResponseParser
+from httptools.parser.errors import HttpParserError
+
+from lunaroute._fast.http1 cimport (
+    ACCOUNT, API_KEY, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTROL, FIELDS_MAX, Field, FOREIGN, HOP, HOST, Limits,
+    OTHER, OURS, Scan, Span, TRANSFER_ENCODING, UPGRADE, VENDOR_KEY, WEBSOCKET, chunks_between, chunks_done, chunks_feed,
+    chunks_start, head_end, scan_request, scan_response, same,
+)
+from lunaroute._fast.ring cimport Writer
+
+cdef extern from *:
+    """
+    #include <errno.h>
+    #include <poll.h>
+    #include <stdint.h>
+    #include <sys/socket.h>
+    #include <time.h>
+    #ifndef POLLRDHUP
+    #define POLLRDHUP 0
+    #endif
+    static int64_t lr_fixed = 0;         /* a hand-driven clock for tests; 0 = the real one */
+    static inline int64_t lr_clock(void) {
+        if (lr_fixed) return lr_fixed;
+        struct timespec t; clock_gettime(CLOCK_MONOTONIC, &t);
+        return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+    }
+    static int64_t lr_wall(void) {
+        struct timespec t; clock_gettime(CLOCK_REALTIME, &t);
+        return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+    }
+    static int lr_hung_up(int fd) {
+        struct pollfd p = {fd, POLLRDHUP, 0};
+        return poll(&p, 1, 0) > 0 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL)) != 0;
+    }
+    static int lr_readable(int fd) {
+        char c; ssize_t r = recv(fd, &c, 1, MSG_PEEK | MSG_DONTWAIT);
+        return !(r < 0 && (errno == EAGAIN || errno == EWOULDBLOCK));
+    }
+    """
+    int64_t lr_fixed
+    int64_t lr_clock() noexcept nogil
+    int64_t lr_wall() noexcept nogil
+    bint lr_hung_up(int fd) noexcept nogil
+    bint lr_readable(int fd) noexcept nogil
+
+# indexes into tap.COUNTERS and kinds of tap events (tests/test_tap.py compares them)
+cdef enum:
+    CONNECTIONS_OPEN = 0
+    CONNECTIONS_TOTAL = 1
+    REQUESTS_TOTAL = 2
+    REQUESTS_IN_FLIGHT = 3
+    UPSTREAM_OPEN = 4
+    UPSTREAM_IDLE = 5
+    UPSTREAM_CONNECTS = 6
+    UPSTREAM_REUSES = 7
+    TUNNELS_OPEN = 8
+    REJECTED_TOTAL = 9
+    RESPONSES = 13              # + status class: 15 = 2xx ... 18 = 5xx
+
+cdef enum:
+    TAP_OPEN = 1
+    TAP_REQUEST_BODY = 2
+    TAP_ATTEMPT = 3
+    TAP_RESPONSE_HEAD = 4
+    TAP_RESPONSE_BODY = 5
+    TAP_LOCAL_ANSWER = 6
+    TAP_CLIENT_FRAMES = 7
+    TAP_SERVER_FRAMES = 8
+    TAP_CLOSE = 9
+    TAP_ATTEMPT_FAILED = 10
+
+# outcomes: indexes into tap.STATES
+cdef enum:
+    OK = 0
+    UPSTREAM_ERROR = 1
+    CLIENT_CANCELLED = 2
+    TIMEOUT = 3
+    PROXY_ERROR = 4
+
+cdef enum:
+    SPANS = 128                 # payload spans of one decoding step
+    JOIN_MAX = 32768            # body pieces up to this are copied behind the head: cheaper than a second buffer
+    PENDING_MAX = 65536         # bytes of a next request held while this one runs
+    INTERIM_MAX = 32            # 1xx answers to one request
+    BLANK_MAX = 8               # bytes of blank lines before a request line (RFC 9112 2.2)
+    DRAIN_MAX = 4194304         # bytes thrown away while lingering
+
+# for lunaroute.proxy
+PROVIDER_FAILED = UPSTREAM_ERROR
+PROXY_FAILED = PROXY_ERROR
+
+cdef int64_t SECOND = 1000000000
+cdef int64_t LINGER_NS = 2 * SECOND
+cdef int64_t FLUSH_NS = 30 * SECOND
+cdef int64_t PEEK_AFTER_NS = SECOND // 5
+
+# MOVES[from] has bit `to` set where the move is legal
+cdef int[10] MOVES
+MOVES[:] = [
+    1 << RECEIVING_HEAD | 1 << CONNECTING | 1 << SENDING | 1 << LOCAL | 1 << LINGERING | 1 << CLOSED,       # IDLE
+    1 << CONNECTING | 1 << SENDING | 1 << LOCAL | 1 << LINGERING | 1 << CLOSED,                             # RECEIVING_HEAD
+    1 << SENDING | 1 << IDLE | 1 << LINGERING | 1 << CLOSED,                                                # CONNECTING
+    1 << AWAITING_HEAD | 1 << STREAMING | 1 << IDLE | 1 << CONNECTING | 1 << LINGERING | 1 << CLOSED,       # SENDING
+    1 << STREAMING | 1 << TUNNEL | 1 << IDLE | 1 << LINGERING | 1 << CLOSED,                                # AWAITING_HEAD
+    1 << IDLE | 1 << LINGERING | 1 << CLOSED,                                                               # STREAMING
+    1 << LINGERING | 1 << CLOSED,                                                                           # TUNNEL
+    1 << IDLE | 1 << LINGERING | 1 << CLOSED,                                                               # LOCAL
+    1 << CLOSED,                                                                                            # LINGERING
+    0,                                                                                                      # CLOSED
+]
+STATES = ("idle", "receiving_head", "connecting", "sending", "awaiting_head", "streaming", "tunnel", "local",
+          "lingering", "closed")
+
+cdef Scan S                     # the head being looked at; valid only until the next scan
+
+
+def set_clock(int64_t ns):
+    """Drive the relay's clock by hand (tests); 0 gives the real one back."""
+    global lr_fixed
+    lr_fixed = ns
+
+
+def now_ns():
+    """The relay's clock: CLOCK_MONOTONIC in ns, or what set_clock() said."""
+    return lr_clock()
+
+
+cdef class Settings:
+    """What all connections of one server share. The hooks are set by lunaroute.proxy.
+
+    loop: the event loop; tap: the ring; limits: an object with the fields of config.Limits.
+    """
+
+    def __cinit__(self, loop, Writer tap, limits, bint recording=True):
+        self.loop = loop
+        self.tap = tap
+        self.recording = recording
+        self.live = set()
+        self.plans = {}
+        self.host_seen = b""
+        self.limits.head_bytes = limits.head_bytes
+        self.limits.header_count = min(limits.header_count, FIELDS_MAX)
+        self.limits.url_bytes = limits.url_bytes
+        self.limits.trailer_bytes = limits.trailer_bytes
+        self.limits.extension_bytes = limits.chunk_extension_bytes
+        self.limits.body_bytes = limits.body_bytes
+        self.connections_max = limits.connections
+        self.head_timeout = <int64_t>(limits.head_timeout_secs * 1e9)
+        self.keepalive_timeout = <int64_t>(limits.keepalive_timeout_secs * 1e9)
+        # a head may grow by the prefix, the authority and the configured fields
+        self.scratch_size = limits.head_bytes + JOIN_MAX + 65536
+        self.scratch = <char *>malloc(self.scratch_size)
+        if self.scratch == NULL:
+            raise MemoryError
+        self.wall = lr_wall() - lr_clock()
+
+    def __dealloc__(self):
+        free(self.scratch)
+
+    cdef Plan plan(self, bytes method, bytes path, int signals):
+        key = (path, signals, method)
+        found = self.plans.get(key)
+        if found is None:
+            found = self.route(method, path, signals)
+            if len(self.plans) >= 1024:
+                self.plans.clear()
+            self.plans[key] = found
+        return <Plan>found
+
+    cdef bint host_ok(self, const char *p, uint32_t n):
+        """The Host value is a well-formed authority and one of ours (security.md L2)."""
+        cdef bytes value
+        if n == <uint32_t>PyBytes_GET_SIZE(self.host_seen) and n and memcmp(p, PyBytes_AS_STRING(self.host_seen), n) == 0:
+            return True
+        value = PyBytes_FromStringAndSize(p, n)
+        if not self.host_allowed(value):
+            return False
+        self.host_seen = value
+        return True
+
+    def host_allowed(self, bytes value):
+        """Overridden by the proxy: RFC 3986 authority rules and the allow-list."""
+        raise NotImplementedError
+
+    def forget_plans(self):
+        """The router's answers have changed."""
+        self.plans.clear()
+
+    def tick(self):
+        """Look at every connection's deadlines; called a few times a second."""
+        cdef Downstream connection
+        cdef int64_t now = lr_clock()
+        self.wall = lr_wall() - now if lr_fixed == 0 else self.wall
+        for each in list(self.live):
+            connection = <Downstream>each
+            connection.check(now)
+
+
+cdef class Plan:
+    """What to do with the requests of one path and one kind of credential. Made by proxy/plans.py, kept in a table."""
+
+    def __repr__(self):
+        return f"<Plan {self.provider} {self.dialect} {self.prefix!r}>"
+
+
+cdef class Pool:
+    """Free connections to one origin. lunaroute.proxy.pool adds the connecting."""
+
+    def __cinit__(self):
+        self.idle = []
+
+    cdef Upstream take(self, int64_t now):
+        """The freshest connection that is surely alive, or None."""
+        cdef Upstream u
+        self.used_at = now
+        while self.idle:
+            u = <Upstream>self.idle.pop()
+            self.settings.tap.count(UPSTREAM_IDLE, -1)
+            if u.lost or u.transport.is_closing():
+                continue
+            # a close or stray bytes that arrived but were not yet seen: such a connection must not get a request
+            if now - u.idle_since > self.idle_ns or (now - u.idle_since > PEEK_AFTER_NS and u.fd >= 0 and lr_readable(u.fd)):
+                u.drop()
+                continue
+            self.settings.tap.count(UPSTREAM_REUSES, 1)
+            return u
+        return None
+
+    cdef void put(self, Upstream u, int64_t now):
+        u.idle_since = now
+        if self.waiters:
+            self.serve(u)
+        elif len(self.idle) >= self.max_idle or self.settings.draining:
+            u.drop()
+        else:
+            self.idle.append(u)
+            self.settings.tap.count(UPSTREAM_IDLE, 1)
+
+    def add(self, Upstream u):
+        """A new connection is up: for the first that waits, or for the shelf."""
+        self.put(u, lr_clock())
+
+    def expire(self):
+        """Close what has been idle for too long."""
+        cdef int64_t now = lr_clock()
+        cdef Upstream u
+        for u in [x for x in self.idle if now - (<Upstream>x).idle_since > self.idle_ns]:
+            self.idle.remove(u)
+            self.settings.tap.count(UPSTREAM_IDLE, -1)
+            u.drop()
+
+
+cdef class Downstream:
+    """A client's connection. lunaroute.proxy.downstream adds what is rare."""
+
+    # --- asyncio's callbacks ------------------------------------------------------------------------------------
+
+    def __cinit__(self, Settings settings):
+        self.settings = settings
+        self.tap = settings.tap
+
+    def connection_made(self, transport):
+        cdef Settings s = self.settings
+        self.transport = transport
+        self.write = transport.write
+        s.connections += 1
+        self.number = s.connections
+        s.live.add(self)
+        self.tap.count(CONNECTIONS_OPEN, 1)
+        self.tap.count(CONNECTIONS_TOTAL, 1)
+        self.deadline = lr_clock() + s.keepalive_timeout
+        if len(s.live) > s.connections_max:
+            self.refused(503, "too many connections (limits.connections)", lr_clock())
+
+    def data_received(self, bytes data):
+        cdef int64_t now = lr_clock()
+        try:
+            if self.state <= RECEIVING_HEAD:
+                if self.pending is not None:
+                    data = self.pending + data
+                    self.pending = None
+                else:
+                    self.started_at = now
+                self.take(data, now)
+            elif self.state == TUNNEL:
+                self.last_at = now
+                self.request_bytes += PyBytes_GET_SIZE(data)
+                self.tell(TAP_CLIENT_FRAMES, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), now)
+                self.upstream.send(data)
+            elif self.state == LINGERING:
+                self.discarded += PyBytes_GET_SIZE(data)
+                if self.discarded > DRAIN_MAX:
+                    self.transport.abort()
+            elif self.body != NOTHING:
+                self.body_piece(data, now)
+            else:
+                self.pending = data if self.pending is None else self.pending + data
+                if PyBytes_GET_SIZE(self.pending) > PENDING_MAX:
+                    self.hold(HOLD_PIPELINE)
+        except Exception as error:
+            self.bug(error)
+
+    def eof_received(self):
+        cdef int64_t now = lr_clock()
+        try:
+            if self.state == CONNECTING or self.state == SENDING or self.state == AWAITING_HEAD or \
+                    self.state == STREAMING or self.state == LOCAL:
+                if self.body == NOTHING:
+                    # the request is whole: perhaps the client still waits for its answer
+                    self.half_closed = True
+                    self.half_close()
+                    return True
+                self.cancel("the client closed the connection before its request was complete", now)
+            elif self.state == TUNNEL:
+                self.end_tunnel(OK, "the client closed the tunnel", now)
+            return False
+        except Exception as error:
+            self.bug(error)
+
+    def connection_lost(self, exc):
+        cdef int64_t now = lr_clock()
+        try:
+            if self.state == TUNNEL:
+                self.end_tunnel(OK, "the client closed the tunnel", now)
+            elif self.state != IDLE and self.state != RECEIVING_HEAD and self.state < LINGERING:
+                self.cancel("the client closed the connection", now)
+            self.state = CLOSED
+        except Exception as error:
+            self.bug(error)
+        self.settings.live.discard(self)
+        self.tap.count(CONNECTIONS_OPEN, -1)
+        self.parser = None
+        self.pending = None
+        self.write = None
+
+    # --- flow control -------------------------------------------------------------------------------------------
+
+    def pause_writing(self):
+        self.write_paused = True
+        if self.upstream is not None and not self.upstream.reading_paused:
+            self.upstream.reading_paused = True
+            self.upstream.transport.pause_reading()
+
+    def resume_writing(self):
+        self.write_paused = False
+        self.last_at = lr_clock()
+        if self.upstream is not None and self.upstream.reading_paused:
+            self.upstream.reading_paused = False
+            self.upstream.transport.resume_reading()
+
+    cdef void hold(self, int why):
+        if self.held == 0 and not self.transport.is_closing():
+            self.transport.pause_reading()
+        self.held |= why
+
+    cdef void release(self, int why):
+        if self.held and not (self.held & ~why) and not self.transport.is_closing():
+            self.transport.resume_reading()
+        self.held &= ~why
+
+    # --- heads --------------------------------------------------------------------------------------------------
+
+    cdef void move(self, int state) except *:
+        if not MOVES[self.state] & (1 << state):
+            raise RuntimeError(f"an exchange cannot go from {STATES[self.state]} to {STATES[state]}")
+        self.state = state
+
+    cdef void take(self, bytes data, int64_t now) except *:
+        """Requests out of data, as many as can be begun now; what is left waits in `pending`."""
+        cdef Py_ssize_t n = PyBytes_GET_SIZE(data)
+        cdef Py_ssize_t at = 0
+        cdef Py_ssize_t end
+        cdef const char *p = PyBytes_AS_STRING(data)
+        if self.looping:
+            self.pending = data
+            return
+        self.looping = True
+        try:
+            while at < n:
+                if self.state > RECEIVING_HEAD:
+                    if self.state < LINGERING:
+                        self.pending = data[at:]
+                        if n - at > PENDING_MAX:
+                            self.hold(HOLD_PIPELINE)
+                    return
+                if p[at] == c"\r" or p[at] == c"\n":
+                    at = self.blank(p, at, n)
+                    if at < 0:
+                        self.refused(400, "too many blank lines before the request", now)
+                        return
+                    if at >= n:
+                        break
+                    if p[at] == c"\r":
+                        self.wait_for_head(data, at, now)
+                        return
+                end = head_end(p + at, n - at, self.searched)
+                if end < 0:
+                    self.wait_for_head(data, at, now)
+                    return
+                self.searched = 0
+                end = self.begin(data, at, end, now)
+                if end < 0:
+                    return
+                at = end
+        finally:
+            self.looping = False
+
+    cdef Py_ssize_t blank(self, const char *p, Py_ssize_t at, Py_ssize_t n):
+        """Behind the CRLFs at `at` (a lone CR at the end stays), or -1 where there are too many or a bare LF."""
+        cdef Py_ssize_t start = at
+        while at + 1 < n and p[at] == c"\r" and p[at + 1] == c"\n":
+            at += 2
+        if at - start > BLANK_MAX or (at < n and p[at] == c"\n") or (at + 1 < n and p[at] == c"\r"):
+            return -1
+        return at
+
+    cdef void wait_for_head(self, bytes data, Py_ssize_t at, int64_t now) except *:
+        """The head is not whole yet: refuse what cannot become one, else keep it and set its deadline."""
+        cdef const char *p = PyBytes_AS_STRING(data)
+        cdef Py_ssize_t n = PyBytes_GET_SIZE(data)
+        cdef Py_ssize_t i
+        cdef const char *lf
+        cdef uint8_t c = <uint8_t>p[at]
+        if n - at > self.settings.limits.head_bytes:
+            self.refused(431 if memchr(p + at, c"\n", n - at) != NULL else 414, "the request head is larger than limits.head_bytes", now)
+            return
+        if not (65 <= c <= 90) and c != c"\r":
+            self.refused(400, "this is not an HTTP request", now)
+            return
+        i = at
+        while True:
+            lf = <const char *>memchr(p + i, c"\n", n - i)
+            if lf == NULL:
+                break
+            i = lf - p + 1
+            if i < 2 or p[i - 2] != c"\r":
+                self.refused(400, "a line of the request head ends in a bare line feed", now)
+                return
+        if self.state == IDLE:
+            self.move(RECEIVING_HEAD)
+            self.deadline = now + self.settings.head_timeout
+        self.pending = data[at:] if at else data
+        self.searched = n - at
+
+    cdef Py_ssize_t begin(self, bytes data, Py_ssize_t start, Py_ssize_t head_len, int64_t now) except -2:
+        """Begin the exchange whose head is data[start:start+head_len]. Returns the offset behind what was used of
+        data, or -1 where the request was refused or the connection is gone."""
+        cdef Settings s = self.settings
+        cdef const char *p = PyBytes_AS_STRING(data) + start
+        cdef Py_ssize_t n = PyBytes_GET_SIZE(data) - start
+        cdef Py_ssize_t used, size
+        cdef int status, signals, drop = 0
+        cdef bytes first = None
+        cdef list out = None
+        cdef Plan plan
+
+        if head_len > s.limits.head_bytes:
+            self.refused(431, "the request head is larger than limits.head_bytes", now)
+            return -1
+        self.keep_alive = True
+        status = scan_request(p, head_len, &S, &s.limits)
+        self.method = PyBytes_FromStringAndSize(p, S.method_len)
+        self.path = PyBytes_FromStringAndSize(p + S.target, S.path_len)
+        self.minor = S.minor
+        self.begin_record(p, head_len, now)
+        if status:
+            self.refused(status, (<bytes>S.why).decode(), now)
+            return -1
+        self.keep_alive = S.minor == 1 and not S.close
+        self.is_head = S.method_len == 4 and p[0] == c"H"
+        if not s.host_ok(p + S.fields[S.host].value, S.fields[S.host].value_len):
+            self.refused(421, "this Host is not allowed here; add it to allowed_hosts if it is yours", now)
+            return -1
+        signals = S.signals
+        try:
+            if S.origin >= 0 or S.fetch_site >= 0:
+                s.origin_allowed(self.value(p, S.origin), self.value(p, S.fetch_site), self.value(p, S.host))
+            if s.gate is not None or signals & CONTROL:
+                signals, drop = s.gate(self.method, self.path, self.fields(p), signals)
+            plan = s.plan(self.method, self.path, signals)
+        except Exception as error:
+            if not hasattr(error, "status"):
+                raise
+            self.refused(error.status, str(error), now)
+            return -1
+        self.plan = plan
+
+        self.request_bytes = 0
+        self.left = 0
+        if S.chunked:
+            self.body = CHUNKED
+            chunks_start(&self.chunks)
+        elif S.content_length > 0:
+            self.body = LENGTH
+            self.left = S.content_length
+        else:
+            self.body = NOTHING
+        self.websocket = plan.websocket and signals & WEBSOCKET != 0
+        if self.websocket:
+            self.websocket_key = dict(self.fields(p)).get(b"sec-websocket-key", b"")
+
+        # the head is written before the body is decoded: S is gone after that
+        if plan.local is None:
+            size = self.write_head(p, plan, drop)
+        else:
+            size = 0
+        used = head_len
+        if self.body == LENGTH:
+            used += min(self.left, n - head_len)
+        elif self.body == CHUNKED:
+            out = []
+            used = self.body_part(data, start + head_len, out, now)
+            if used < 0:
+                self.refused(400, "the chunked request body is malformed", now)
+                return -1
+            used -= start
+            if self.state == LINGERING:
+                return -1
+        if not self.agrees(data, start, start + used):
+            return -1
+        if plan.local is not None:
+            if self.body == LENGTH:
+                self.left -= used - head_len
+                if self.left == 0:
+                    self.body = NOTHING
+            self.move(LOCAL)
+            self.received_at = now
+            plan.local(self)
+            return start + used
+
+        if self.body == LENGTH:
+            self.left -= used - head_len
+            self.request_bytes = used - head_len
+            if self.left == 0:
+                self.body = NOTHING
+            if used > head_len:
+                self.tell(TAP_REQUEST_BODY, p + head_len, used - head_len, now)
+            self.go(size, p + head_len, used - head_len, None, now)
+        else:
+            if out:
+                first = <bytes>out[0] if len(out) == 1 else b"".join(out)
+            self.go(size, NULL, 0, first, now)
+        if self.body == NOTHING and self.received_at == 0:
+            self.received_at = now
+        return start + used
+
+    cdef object value(self, const char *p, int index):
+        if index < 0:
+            return None
+        return PyBytes_FromStringAndSize(p + S.fields[index].value, S.fields[index].value_len)
+
+    cdef list fields(self, const char *p):
+        """[(name in lower case, value), ...] of the head in S."""
+        cdef int k
+        return [
+            (PyBytes_FromStringAndSize(p + S.fields[k].line, S.fields[k].name_len).lower(), self.value(p, k))
+            for k in range(S.count)
+        ]
+
+    cdef void begin_record(self, const char *p, Py_ssize_t head_len, int64_t now):
+        cdef Settings s = self.settings
+        cdef char[16] fixed
+        s.exchanges += 1
+        self.exchange = s.exchanges
+        self.attempts = 0
+        self.written = self.answered = False
+        self.status = 0
+        self.received_at = self.sent_at = 0
+        self.request_bytes = self.response_bytes = self.lost = 0
+        self.last_at = now
+        self.tap.count(REQUESTS_TOTAL, 1)
+        self.tap.count(REQUESTS_IN_FLIGHT, 1)
+        if s.recording:
+            (<int64_t *>fixed)[0] = self.started_at + s.wall
+            (<uint32_t *>(fixed + 8))[0] = self.number
+            (<uint32_t *>(fixed + 12))[0] = self.served
+            self.tap.put(TAP_OPEN, self.exchange, self.started_at, fixed, 16, p, head_len)
+        self.served += 1
+
+    cdef bint agrees(self, bytes data, Py_ssize_t start, Py_ssize_t end) except -1:
+        """llhttp sees the same request end at the same place. False: the request has been refused."""
+        self.heads_seen = self.messages_seen = 0
+        if self.parser is None:
+            self.parser = HttpRequestParser(self)
+        try:
+            if start == 0 and end == PyBytes_GET_SIZE(data):
+                self.parser.feed_data(data)
+            else:
+                self.parser.feed_data(memoryview(data)[start:end])
+        except HttpParserUpgrade:
+            # llhttp steps aside at every Upgrade; such requests have no body (scan_request)
+            self.parser = None
+            self.heads_seen = self.messages_seen = 1
+        except HttpParserError:
+            self.refused(400, "the request is malformed", lr_clock())
+            return False
+        if self.heads_seen != 1 or self.messages_seen != (1 if self.body == NOTHING or self.done_with(end - start) else 0):
+            self.refused(400, "the request is ambiguous", lr_clock())
+            return False
+        return True
+
+    cdef bint done_with(self, Py_ssize_t used):
+        """The body ends with the bytes that are being looked at (only LENGTH is not yet counted down then)."""
+        return self.body == LENGTH and used >= <Py_ssize_t>S.head_len + self.left
+
+    def on_headers_complete(self):
+        self.heads_seen += 1
+
+    def on_message_complete(self):
+        self.messages_seen += 1
+
+    cdef Py_ssize_t write_head(self, const char *p, Plan plan, int drop) except -1:
+        """The head for the provider into the scratch buffer; returns its size. All fields as received, but hop-by-hop
+        ones, Host, framing, and credentials that the plan drops or adds."""
+        cdef char *o = self.settings.scratch
+        cdef char *at = o
+        cdef Py_ssize_t n
+        cdef uint32_t run = S.first        # start of a run of lines that go as they are
+        cdef int k
+        cdef Field *f
+        cdef bytes extra = plan.add
+        if plan.credential is not None:
+            extra = extra + <bytes>plan.credential()
+        if <Py_ssize_t>S.head_len + PyBytes_GET_SIZE(extra) + PyBytes_GET_SIZE(plan.prefix) + PyBytes_GET_SIZE(plan.authority) + 256 \
+                > self.settings.scratch_size - JOIN_MAX:
+            raise MemoryError("the configured header fields are too large")
+        drop |= plan.drop | 1 << OURS
+        memcpy(at, p, S.method_len + 1)
+        at += S.method_len + 1
+        n = PyBytes_GET_SIZE(plan.prefix)
+        memcpy(at, PyBytes_AS_STRING(plan.prefix), n)
+        at += n
+        memcpy(at, p + S.target + plan.strip, S.target_len - plan.strip)
+        at += S.target_len - plan.strip
+        memcpy(at, b" HTTP/1.1\r\n", 11)
+        at += 11
+        for k in range(S.count):
+            f = &S.fields[k]
+            if f.kind == OTHER and plan.replaced is None:
+                continue
+            if f.kind == CONTENT_LENGTH and plain_length(p, f) or f.kind == OTHER and not self.replaces(p, f, plan):
+                continue
+            if self.websocket and (f.kind == UPGRADE or f.kind == CONNECTION and same(p + f.value, f.value_len, b"upgrade", 7)):
+                continue
+            memcpy(at, p + run, f.line - run)
+            at += f.line - run
+            run = f.end
+            if f.kind == HOST:
+                at = line(at, p + f.line, f.name_len, plan.authority)
+            elif f.kind == CONTENT_LENGTH:
+                memcpy(at, p + f.line, f.name_len)
+                at += f.name_len
+                at += snprintf(at, 32, b": %lld\r\n", <long long>S.content_length)
+            elif f.kind == TRANSFER_ENCODING:
+                at = line(at, p + f.line, f.name_len, b"chunked")
+            elif f.kind == CONNECTION:
+                if self.websocket:
+                    at = line(at, p + f.line, f.name_len, b"Upgrade")
+            elif f.kind > UPGRADE and not drop & (1 << f.kind):
+                run = f.line
+        memcpy(at, p + run, S.head_len - 2 - run)
+        at += S.head_len - 2 - run
+        n = PyBytes_GET_SIZE(extra)
+        memcpy(at, PyBytes_AS_STRING(extra), n)
+        at += n
+        at[0] = c"\r"
+        at[1] = c"\n"
+        return at + 2 - o
+
+    cdef bint replaces(self, const char *p, Field *f, Plan plan):
+        return PyBytes_FromStringAndSize(p + f.line, f.name_len).lower() in plan.replaced
+
+    # --- the way out --------------------------------------------------------------------------------------------
+
+    cdef void go(self, Py_ssize_t head, const char *p, Py_ssize_t n, bytes rest, int64_t now) except *:
+        """Send the head in scratch[:head] and a first piece (p[:n] or rest), on a free connection or when there is one."""
+        cdef Upstream u = self.plan.pool.take(now)
+        cdef char *scratch = self.settings.scratch
+        cdef bytes first
+        if u is None:
+            self.head = PyBytes_FromStringAndSize(scratch, head)
+            self.queued = []
+            if n:
+                rest = PyBytes_FromStringAndSize(p, n)
+            if rest is not None:
+                self.queued.append(rest)
+                if PyBytes_GET_SIZE(rest) > PENDING_MAX:
+                    self.hold(HOLD_CONNECT)
+            self.move(CONNECTING)
+            self.deadline = 0
+            self.plan.pool.connect(self)
+            return
+        self.upstream = u
+        u.owner = self
+        self.move(SENDING)
+        self.attempt(now)
+        self.written = True
+        if n and n <= JOIN_MAX:
+            memcpy(scratch + head, p, n)
+            u.send(PyBytes_FromStringAndSize(scratch, head + n))
+        else:
+            first = PyBytes_FromStringAndSize(scratch, head)
+            if n:
+                rest = PyBytes_FromStringAndSize(p, n)
+            if rest is None:
+                u.send(first)
+            else:
+                u.transport.writelines((first, rest))
+        if self.body == NOTHING:
+            self.sent(now)
+
+    def connected(self, Upstream u):
+        """A connection is there; called by the pool for one that waits."""
+        cdef int64_t now = lr_clock()
+        self.upstream = u
+        u.owner = self
+        self.move(SENDING)
+        self.attempt(now)
+        self.written = True
+        pieces = [self.head, *self.queued]
+        self.head = None
+        self.queued = None
+        self.last_at = now
+        u.send(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        self.release(HOLD_CONNECT)
+        if self.body == NOTHING:
+            self.sent(now)
+
+    def wants_connection(self):
+        """Still waits for a connection."""
+        return self.state == CONNECTING
+
+    def connect_failed(self, int status, str message, bint timed_out):
+        """No connection could be made: no byte of the request has left the process."""
+        cdef int64_t now = lr_clock()
+        self.head = None
+        self.queued = None
+        self.release(HOLD_CONNECT)
+        self.attempts += 1
+        self.tell_attempt(now, 0, 0, False)
+        self.note(TAP_ATTEMPT_FAILED, message, now)
+        self.gateway(status, message, TIMEOUT if timed_out else UPSTREAM_ERROR, now)
+
+    cdef void attempt(self, int64_t now) except *:
+        cdef Upstream u = self.upstream
+        self.attempts += 1
+        u.begin(self)
+        if self.write_paused:
+            u.reading_paused = True
+            u.transport.pause_reading()
+        self.tell_attempt(now, u.connect_us if u.served == 1 else 0, u.tls_us if u.served == 1 else 0, u.served > 1)
+
+    cdef void tell_attempt(self, int64_t now, uint32_t connect_us, uint32_t tls_us, bint reused):
+        cdef char[12] fixed
+        if not self.settings.recording:
+            return
+        (<uint32_t *>fixed)[0] = <uint32_t>(self.attempts | (reused << 16))
+        (<uint32_t *>(fixed + 4))[0] = connect_us
+        (<uint32_t *>(fixed + 8))[0] = tls_us
+        self.tap.put(TAP_ATTEMPT, self.exchange, now, fixed, 12, PyBytes_AS_STRING(self.plan.tag), PyBytes_GET_SIZE(self.plan.tag))
+
+    cdef void sent(self, int64_t now) except *:
+        """The last byte of the request is with the transport."""
+        self.received_at = self.sent_at = now
+        if self.state == SENDING:
+            self.move(AWAITING_HEAD)
+
+    cdef Py_ssize_t body_part(self, bytes data, Py_ssize_t start, list out, int64_t now) except -2:
+        """The request body's bytes in data from `start`: told to the tap, and into `out` framed for the provider.
+        Returns the offset behind them, or -1 where they break the rules."""
+        cdef const char *p = PyBytes_AS_STRING(data)
+        cdef Py_ssize_t n = PyBytes_GET_SIZE(data)
+        cdef Py_ssize_t at = start
+        cdef Py_ssize_t end
+        if self.body == LENGTH:
+            end = start + min(self.left, n - start)
+            self.left -= end - start
+            self.request_bytes += end - start
+            self.tell(TAP_REQUEST_BODY, p + start, end - start, now)
+            out.append(data if start == 0 and end == n else data[start:end])
+            if self.left == 0:
+                self.body = NOTHING
+            return end
+        end = rechunk(&self.chunks, data, start, out, &self.settings.limits, self, TAP_REQUEST_BODY, now, True)
+        if end < 0:
+            return -1
+        self.request_bytes = self.chunks.total
+        if self.request_bytes > <uint64_t>self.settings.limits.body_bytes:
+            self.body_too_large(now)
+            return end
+        if chunks_done(&self.chunks):
+            self.body = NOTHING
+        return end
+
+    cdef void body_too_large(self, int64_t now) except *:
+        self.abandon()
+        self.refused(413, "the request body is larger than limits.body_bytes allows", now)
+
+    cdef void body_piece(self, bytes data, int64_t now) except *:
+        """More of the request body."""
+        cdef list out = []
+        cdef Py_ssize_t end
+        cdef bytes piece
+        self.last_at = now
+        end = self.body_part(data, 0, out, now)
+        if self.state >= LINGERING:
+            return
+        if end < 0 or not self.body_agrees(data, end):
+            self.abandon()
+            if self.answered:
+                self.finish(PROXY_ERROR, "the request body is malformed", now)
+                self.transport.abort()
+            else:
+                self.refused(400, "the request body is malformed", now)
+            return
+        if out and self.state != LOCAL:
+            piece = <bytes>out[0] if len(out) == 1 else b"".join(out)
+            if self.state == CONNECTING:
+                self.queued.append(piece)
+                self.hold(HOLD_CONNECT)
+            elif self.upstream is not None:
+                self.upstream.send(piece)
+        if self.body == NOTHING:
+            self.received_at = now
+            if self.upstream is not None:
+                self.sent(now)
+            if end < PyBytes_GET_SIZE(data):
+                self.pending = data[end:]
+                if PyBytes_GET_SIZE(self.pending) > PENDING_MAX:
+                    self.hold(HOLD_PIPELINE)
+
+    cdef bint body_agrees(self, bytes data, Py_ssize_t end) except -1:
+        try:
+            self.parser.feed_data(data if end == PyBytes_GET_SIZE(data) else memoryview(data)[:end])
+        except HttpParserError:
+            return False
+        return self.messages_seen == (1 if self.body == NOTHING else 0)
+
+    cdef void send(self, object data) except *:
+        self.write(data)
+
+    # --- ends ---------------------------------------------------------------------------------------------------
+
+    cdef void refused(self, int status, str message, int64_t now) except *:
+        """Answer an error of our own and close: the client's framing may be in doubt."""
+        if self.state >= LINGERING:
+            return
+        self.tap.count(REJECTED_TOTAL, 1)
+        if self.exchange == 0:
+            self.method = b""
+            self.path = b""
+        raw = self.error(status, message, False, True)
+        self.keep_alive = False
+        self.local_answer(raw, status, PROXY_ERROR, message, now)
+
+    def answer(self, bytes raw, int status, *, bint close=False, str why=""):
+        """Give the client an answer of our own: the whole of it, head and body."""
+        if close:
+            self.keep_alive = False
+        self.local_answer(raw, status, OK if status < 400 else PROXY_ERROR, why, lr_clock())
+
+    def gateway(self, int status, str message, int state, int64_t now=0):
+        """The provider failed and nothing has been answered yet: say so."""
+        if self.body != NOTHING:
+            self.keep_alive = False
+        self.local_answer(self.error(status, message, self.written, not self.keep_alive), status, state, message, now or lr_clock())
+
+    cdef void local_answer(self, bytes raw, int status, int state, str why, int64_t now) except *:
+        if self.transport.is_closing():
+            self.finish(CLIENT_CANCELLED, "the client closed the connection", now)
+            return
+        if self.body != NOTHING:
+            self.keep_alive = False
+        self.status = status
+        self.response_bytes = 0
+        self.answered = True
+        self.tell(TAP_LOCAL_ANSWER, PyBytes_AS_STRING(raw), PyBytes_GET_SIZE(raw), now)
+        self.write(raw)
+        self.finish(state, why, now)
+        self.next_request(now)
+
+    cdef void finish(self, int state, str why, int64_t now) except *:
+        """The exchange has ended: its last event, and all of it forgotten."""
+        cdef char[48] fixed
+        cdef bytes text
+        cdef int klass
+        if self.exchange:
+            self.tap.count(REQUESTS_IN_FLIGHT, -1)
+            klass = self.status // 100
+            if 2 <= klass <= 5:
+                self.tap.count(RESPONSES + klass, 1)
+            if self.settings.recording:
+                text = why.encode()
+                (<uint64_t *>fixed)[0] = <uint64_t>(state | (self.written << 8))
+                (<uint64_t *>(fixed + 8))[0] = self.request_bytes
+                (<uint64_t *>(fixed + 16))[0] = self.response_bytes
+                (<uint64_t *>(fixed + 24))[0] = self.lost
+                (<int64_t *>(fixed + 32))[0] = self.received_at
+                (<int64_t *>(fixed + 40))[0] = self.sent_at
+                self.tap.put(TAP_CLOSE, self.exchange, now, fixed, 48, PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
+        self.exchange = 0
+        self.upstream = None
+        self.plan = None
+
+    cdef void next_request(self, int64_t now) except *:
+        """After an answer: wait for the next request, take the one that waits, or close."""
+        cdef bytes data
+        if not self.keep_alive or self.settings.draining or self.body != NOTHING:
+            self.linger(now)
+            return
+        self.move(IDLE)
+        self.deadline = now + self.settings.keepalive_timeout
+        self.searched = 0
+        if self.pending is not None and not self.looping:
+            data = self.pending
+            self.pending = None
+            self.started_at = now
+            self.take(data, now)
+            if self.state > IDLE:
+                return
+        if self.pending is None:
+            self.release(HOLD_PIPELINE)
+            if self.half_closed and self.state == IDLE:
+                self.transport.close()
+
+    cdef void linger(self, int64_t now) except *:
+        """Close so that the answer arrives: shut our side, read what the client still sends, then close for good.
+        (Closing with unread bytes makes the kernel reset the connection, and the client may lose the answer.)"""
+        self.move(LINGERING)
+        self.pending = None
+        self.body = NOTHING
+        self.deadline = now + LINGER_NS
+        self.discarded = 0
+        if self.half_closed or not self.transport.can_write_eof():
+            self.transport.close()
+            self.deadline = now + FLUSH_NS
+            return
+        self.transport.write_eof()
+        self.held = 0
+        self.transport.resume_reading()
+
+    cdef void abandon(self):
+        """Let go of the provider's connection, which is in the middle of something."""
+        cdef Upstream u = self.upstream
+        self.upstream = None
+        if u is not None:
+            u.drop()
+        elif self.state == CONNECTING and self.plan is not None:
+            self.plan.pool.forget(self)
+        self.head = None
+        self.queued = None
+
+    def cancel(self, str why, int64_t now=0):
+        """The client has gone: the provider must know at once (it bills what it generates)."""
+        self.abandon()
+        self.finish(CLIENT_CANCELLED, why, now or lr_clock())
+        self.move(CLOSED)
+        self.transport.abort()
+
+    def cut(self, int state, str why):
+        """The answer cannot be completed: the client must see that."""
+        cdef int64_t now = lr_clock()
+        self.finish(state, why, now)
+        self.pending = None
+        self.body = NOTHING
+        self.move(LINGERING)
+        self.deadline = now + FLUSH_NS
+        if self.minor == 0:
+            self.transport.abort()          # without framing, a clean close would look like the end
+        else:
+            self.transport.close()
+
+    def end_tunnel(self, int state, str why, int64_t now=0):
+        """The WebSocket is over; both sides close."""
+        cdef Upstream u = self.upstream
+        self.tap.count(TUNNELS_OPEN, -1)
+        self.finish(state, why, now or lr_clock())
+        self.move(LINGERING)
+        self.deadline = lr_clock() + FLUSH_NS
+        if u is not None:
+            u.owner = None
+            u.transport.close()
+        self.transport.close()
+
+    def close_idle(self):
+        """The server stops: a connection without a request goes at once."""
+        if self.state <= RECEIVING_HEAD:
+            self.state = CLOSED
+            self.transport.close()
+
+    def shut_down(self):
+        """The server's patience is over: what runs is cut off, visibly."""
+        if self.state == TUNNEL:
+            self.end_tunnel(PROXY_ERROR, "the server stopped")
+        elif IDLE < self.state < LINGERING:
+            self.abandon()
+            self.finish(PROXY_ERROR, "the server stopped", lr_clock())
+            self.state = CLOSED
+        self.transport.abort()
+
+    def bug(self, error):
+        """Something that must not happen: say it loudly, end this connection alone."""
+        self.settings.loop.call_exception_handler({"message": "relay", "exception": error, "protocol": self})
+        self.abandon()
+        if self.exchange:
+            self.finish(PROXY_ERROR, "internal error: " + type(error).__name__, lr_clock())
+        self.state = CLOSED
+        if self.transport is not None:
+            self.transport.abort()
+
+    # --- timers -------------------------------------------------------------------------------------------------
+
+    def check(self, int64_t now):
+        """Deadlines, and clients that went away while we were not reading from them."""
+        cdef int state = self.state
+        try:
+            if state == IDLE:
+                if now >= self.deadline and self.pending is None:
+                    self.transport.close()
+            elif state == RECEIVING_HEAD:
+                if now >= self.deadline:
+                    self.refused(408, "the request head did not arrive in time (limits.head_timeout_secs)", now)
+            elif state == LINGERING:
+                if now >= self.deadline:
+                    self.transport.abort()
+            elif state != CLOSED:
+                if (self.held or self.half_closed) and self.gone():
+                    return
+                if state == SENDING and now - self.last_at >= self.plan.idle_ns:
+                    self.stalled(now)
+                elif state == AWAITING_HEAD and now - self.sent_at >= self.plan.first_byte_ns:
+                    self.abandon()
+                    self.gateway(504, "the provider did not answer in time (http_client.timeout_secs)", TIMEOUT, now)
+                elif state == STREAMING and now - self.last_at >= self.plan.idle_ns:
+                    self.abandon()
+                    self.cut(TIMEOUT, "the answer stood still for too long (http_client.idle_timeout_secs)")
+        except Exception as error:
+            self.bug(error)
+
+    cdef void stalled(self, int64_t now) except *:
+        """Nothing of the request moved for too long; whose fault it is, the flow control knows."""
+        cdef bint provider = self.upstream is not None and self.upstream.write_paused
+        self.abandon()
+        if provider:
+            self.gateway(504, "the provider does not read the request (http_client.idle_timeout_secs)", TIMEOUT, now)
+        else:
+            self.gateway(408, "the request body did not arrive in time (http_client.idle_timeout_secs)", TIMEOUT, now)
+
+    cdef bint gone(self) except -1:
+        """A client that we do not read from has hung up. True: the exchange has been cancelled."""
+        cdef int fd
+        if self.half_closed:
+            return self.half_close()
+        fd = self.transport.get_extra_info("socket").fileno()
+        if fd >= 0 and lr_hung_up(fd):
+            self.cancel("the client closed the connection", lr_clock())
+            return True
+        return False
+
+    # --- the tap ------------------------------------------------------------------------------------------------
+
+    cdef void tell(self, int kind, const char *p, Py_ssize_t n, int64_t now) noexcept:
+        """A piece to the tap, in parts where it is larger than the ring likes."""
+        cdef Py_ssize_t part
+        if not self.settings.recording:
+            return
+        while n > 0:
+            part = min(n, 1 << 18)
+            if not self.tap.put(kind, self.exchange, now, p, part, NULL, 0):
+                self.lost += part
+            p += part
+            n -= part
+
+    def note(self, int kind, str text, int64_t now):
+        raw = text.encode()
+        self.tell(kind, PyBytes_AS_STRING(raw), PyBytes_GET_SIZE(raw), now)
+
+    # --- rare things, in lunaroute/proxy/downstream.py ------------------------------------------------------------
+
+    def error(self, int status, str message, bint written, bint close):
+        raise NotImplementedError
+
+    def half_close(self):
+        raise NotImplementedError
+
+    def handshake(self, list fields, int status):
+        raise NotImplementedError
+
+    def __repr__(self):
+        return f"<Downstream {self.number} {STATES[self.state]} exchange {self.exchange}>"
+
+
+cdef bint plain_length(const char *p, Field *f) noexcept:
+    """The Content-Length reads exactly as we would write it."""
+    return f.value_len == 1 or p[f.value] != c"0"
+
+
+cdef char *line(char *at, const char *name, uint32_t n, bytes value):
+    """A field line with the name as it came."""
+    memcpy(at, name, n)
+    at += n
+    at[0] = c":"
+    at[1] = c" "
+    at += 2
+    memcpy(at, PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value))
+    at += PyBytes_GET_SIZE(value)
+    at[0] = c"\r"
+    at[1] = c"\n"
+    return at + 2
+
+
+cdef Py_ssize_t rechunk(Chunks *c, bytes data, Py_ssize_t start, list out, const Limits *limits, Downstream owner,
+                        int kind, int64_t now, bint framed) except -2:
+    """Decode chunked bytes of data from `start`; payload to the tap, and to `out` with our own framing (or none).
+
+    A piece of whole chunks whose size lines read as we would write them goes as it is: the same object, no copy.
+    Returns the offset behind what belongs to the message, -1 where the bytes break the rules.
+    """
+    cdef Span[SPANS] spans
+    cdef const char *p = PyBytes_AS_STRING(data)
+    cdef Py_ssize_t n = PyBytes_GET_SIZE(data)
+    cdef Py_ssize_t at = start
+    cdef Py_ssize_t got, size
+    cdef int used, k
+    cdef bint between = chunks_between(c)
+    cdef list parts = []
+    cdef bytes whole
+    cdef char[24] head
+    c.plain = True
+    while at < n and not chunks_done(c):
+        got = chunks_feed(c, p + at, n - at, spans, SPANS, &used, limits)
+        if got < 0:
+            return -1
+        for k in range(used):
+            owner.tell(kind, p + at + spans[k].start, spans[k].size, now)
+            parts.append((at + spans[k].start, spans[k].size))
+        at += got
+    if framed and between and c.plain and chunks_between(c):
+        if at > start:
+            out.append(data if start == 0 and at == n else data[start:at])
+        return at
+    for begin, size in parts:
+        if framed:
+            out.append(b"%x\r\n" % size)
+        out.append(data[begin:begin + size])
+        if framed:
+            out.append(b"\r\n")
+    if framed and chunks_done(c):
+        out.append(b"0\r\n\r\n")
+    return at
+
+
+cdef class Upstream:
+    """A connection to a provider: at most one exchange at a time, then back to the pool."""
+
+    def __cinit__(self, Pool pool):
+        self.pool = pool
+        self.settings = pool.settings
+        self.fd = -1
+
+    def __init__(self, Pool pool):
+        pass
+
+    # --- asyncio's callbacks ------------------------------------------------------------------------------------
+
+    def connection_made(self, transport):
+        self.transport = transport
+        self.write = transport.write
+        sock = transport.get_extra_info("socket")
+        self.fd = sock.fileno() if sock is not None else -1
+        self.pool.opened += 1
+        self.settings.tap.count(UPSTREAM_OPEN, 1)
+        self.settings.tap.count(UPSTREAM_CONNECTS, 1)
+
+    def took(self, uint32_t connect_us, uint32_t tls_us):
+        """How long the connecting took, microseconds."""
+        self.connect_us = connect_us
+        self.tls_us = tls_us
+
+    def data_received(self, bytes data):
+        cdef Downstream owner = self.owner
+        cdef int64_t now
+        if owner is None:
+            self.drop()                 # nobody asked: what this is can only be guessed (F7)
+            return
+        now = lr_clock()
+        owner.last_at = now
+        try:
+            if owner.state == TUNNEL:
+                owner.response_bytes += PyBytes_GET_SIZE(data)
+                owner.tell(TAP_SERVER_FRAMES, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), now)
+                owner.send(data)
+            else:
+                self.answer(data, now)
+        except Exception as error:
+            owner.bug(error)
+            self.drop()
+
+    def eof_received(self):
+        return False
+
+    def connection_lost(self, exc):
+        cdef Downstream owner = self.owner
+        cdef int64_t now = lr_clock()
+        self.lost = True
+        self.fd = -1
+        self.pool.opened -= 1
+        self.settings.tap.count(UPSTREAM_OPEN, -1)
+        self.parser = None
+        self.write = None
+        if owner is None:
+            if self in self.pool.idle:
+                self.pool.idle.remove(self)
+                self.settings.tap.count(UPSTREAM_IDLE, -1)
+            self.pool.lost(self)
+            return
+        try:
+            if owner.state == TUNNEL:
+                owner.end_tunnel(OK if exc is None else UPSTREAM_ERROR, "the provider closed the tunnel", now)
+            elif self.head_done and self.body == UNTIL_CLOSE and exc is None:
+                self.reusable = False
+                if self.rechunk:
+                    owner.send(b"0\r\n\r\n")
+                self.complete(now)
+            else:
+                self.broken("the provider closed the connection before its answer was complete" if self.head_done
+                            else "the provider closed the connection without an answer", 502, UPSTREAM_ERROR, now)
+        except Exception as error:
+            owner.bug(error)
+
+    # --- flow control -------------------------------------------------------------------------------------------
+
+    def pause_writing(self):
+        self.write_paused = True
+        if self.owner is not None:
+            self.owner.hold(HOLD_UPSTREAM)
+
+    def resume_writing(self):
+        self.write_paused = False
+        if self.owner is not None:
+            self.owner.last_at = lr_clock()
+            self.owner.release(HOLD_UPSTREAM)
+
+    cdef void send(self, object data) except *:
+        if self.write is not None:
+            self.write(data)
+
+    # --- answers ------------------------------------------------------------------------------------------------
+
+    cdef void begin(self, Downstream owner):
+        """A new exchange on this connection."""
+        self.served += 1
+        self.pending = None
+        self.searched = 0
+        self.head_done = False
+        self.interim = 0
+        self.body = NOTHING
+        self.reusable = True
+        self.heads_seen = self.messages_seen = 0
+
+    cdef void answer(self, bytes data, int64_t now) except *:
+        cdef Downstream owner = self.owner
+        cdef Py_ssize_t n, at, end
+        cdef list out
+        if self.head_done:
+            out = []
+            at = self.body_part(data, 0, out, now)
+            if at < 0 or not self.feed(data, 0, at):
+                self.broken("the provider's answer is malformed", 502, UPSTREAM_ERROR, now)
+                return
+            n = PyBytes_GET_SIZE(data)
+        else:
+            if self.pending is not None:
+                data = self.pending + data
+                self.pending = None
+            out = []
+            n = PyBytes_GET_SIZE(data)
+            at = 0
+            while at < n and not self.head_done:
+                end = head_end(PyBytes_AS_STRING(data) + at, n - at, self.searched)
+                if end < 0:
+                    self.wait_for_head(data, at, out, now)
+                    return
+                self.searched = 0
+                at = self.answer_head(data, at, end, now, out)
+                if at < 0:
+                    return
+        if len(out) == 1:
+            owner.send(out[0])
+        elif out:
+            owner.transport.writelines(out)
+        if self.head_done and self.body == NOTHING:
+            if at < n:
+                self.reusable = False           # bytes beyond the answer
+            self.complete(now)
+
+    cdef void wait_for_head(self, bytes data, Py_ssize_t at, list out, int64_t now) except *:
+        cdef const char *p = PyBytes_AS_STRING(data) + at
+        cdef Py_ssize_t n = PyBytes_GET_SIZE(data) - at
+        if n > self.settings.limits.head_bytes:
+            self.broken("the provider's answer head is larger than limits.head_bytes", 502, UPSTREAM_ERROR, now)
+            return
+        if memcmp(p, b"HTTP/1.", min(n, 7)) != 0:
+            self.broken("the provider's answer is not HTTP/1", 502, UPSTREAM_ERROR, now)
+            return
+        self.pending = data[at:] if at else data
+        self.searched = n
+        if out:
+            self.owner.send(b"".join(out))
+
+    cdef Py_ssize_t answer_head(self, bytes data, Py_ssize_t start, Py_ssize_t size, int64_t now, list out) except -2:
+        """One head of an answer, interim or final, and what data has of its body. Returns the offset behind them, -1
+        where the exchange has ended here."""
+        cdef Downstream owner = self.owner
+        cdef const char *p = PyBytes_AS_STRING(data) + start
+        cdef Py_ssize_t n = PyBytes_GET_SIZE(data)
+        cdef Py_ssize_t written, end
+        cdef bint none
+        if size > self.settings.limits.head_bytes or scan_response(p, size, &S, &self.settings.limits):
+            self.broken((<bytes>S.why).decode() if S.why != NULL else "the provider's answer head is too large", 502, UPSTREAM_ERROR, now)
+            return -1
+        owner.tell(TAP_RESPONSE_HEAD, p, size, now)
+        if S.status < 200:
+            return self.interim_head(data, start, size, now, out)
+        if owner.websocket and not owner.handshake_refused(S.status):
+            self.owner = None
+            self.drop()
+            owner.refuse_upgrade(S.status)
+            return -1
+        none = owner.is_head or S.status == 204 or S.status == 304
+        self.head_done = True
+        self.rechunk = owner.minor == 1
+        self.left = 0
+        if S.minor == 0 or S.close:
+            self.reusable = False
+        if none or S.content_length == 0:
+            self.body = NOTHING
+        elif S.chunked:
+            self.body = CHUNKED
+            chunks_start(&self.chunks)
+        elif S.content_length > 0:
+            self.body = LENGTH
+            self.left = S.content_length
+        else:
+            self.body = UNTIL_CLOSE
+            self.reusable = False
+        if owner.minor == 0 and (self.body == CHUNKED or self.body == UNTIL_CLOSE):
+            owner.keep_alive = False
+        written = self.write_head(p, none)
+        owner.status = S.status
+        end = self.first_part(data, start, size, written, now, out)
+        if end < 0:
+            self.broken("the provider's answer is malformed", 502, UPSTREAM_ERROR, now)
+            return -1
+        owner.answered = True
+        if owner.state == SENDING or owner.state == AWAITING_HEAD:
+            owner.move(STREAMING)
+        return end
+
+    cdef Py_ssize_t first_part(self, bytes data, Py_ssize_t start, Py_ssize_t size, Py_ssize_t written, int64_t now,
+                               list out) except -2:
+        """The rewritten head in scratch[:written] and the first of the body into `out`, if both parsers agree."""
+        cdef Py_ssize_t at = start + size
+        cdef Py_ssize_t end
+        cdef const char *p = PyBytes_AS_STRING(data)
+        cdef char *scratch = self.settings.scratch
+        cdef Downstream owner = self.owner
+        cdef list body
+        if self.body == LENGTH:
+            # the usual case in one copy: head and body become one buffer
+            end = at + min(self.left, PyBytes_GET_SIZE(data) - at)
+            if end - at <= JOIN_MAX:
+                self.left -= end - at
+                owner.response_bytes += end - at
+                owner.tell(TAP_RESPONSE_BODY, p + at, end - at, now)
+                memcpy(scratch + written, p + at, end - at)
+                out.append(PyBytes_FromStringAndSize(scratch, written + end - at))
+                if self.left == 0:
+                    self.body = NOTHING
+                return end if self.feed(data, start, end) else -1
+        out.append(PyBytes_FromStringAndSize(scratch, written))
+        end = at
+        if self.body != NOTHING and at < PyBytes_GET_SIZE(data):
+            body = []
+            end = self.body_part(data, at, body, now)
+            if end < 0:
+                return -1
+            out.extend(body)
+        return end if self.feed(data, start, end) else -1
+
+    cdef bint feed(self, bytes data, Py_ssize_t start, Py_ssize_t end) except -1:
+        """llhttp sees the answer end at the same place."""
+        if self.parser is None:
+            if self.heads_seen:
+                return True             # a HEAD's answer: llhttp cannot know that it has no body
+            self.parser = HttpResponseParser(self)
+        try:
+            if start == 0 and end == PyBytes_GET_SIZE(data):
+                self.parser.feed_data(data)
+            else:
+                self.parser.feed_data(memoryview(data)[start:end])
+        except HttpParserUpgrade:
+            self.parser = None
+            return True
+        except HttpParserError:
+            return False
+        if self.heads_seen != 1:
+            return False
+        if self.owner.is_head:
+            self.parser = None
+            return True
+        return self.messages_seen == (1 if self.body == NOTHING else 0)
+
+    def on_headers_complete(self):
+        self.heads_seen += 1
+
+    def on_message_complete(self):
+        self.messages_seen += 1
+
+    cdef Py_ssize_t interim_head(self, bytes data, Py_ssize_t start, Py_ssize_t size, int64_t now, list out) except -2:
+        """A 1xx: passed on; a 101 opens the tunnel that the client asked for, and is an error otherwise."""
+        cdef Downstream owner = self.owner
+        cdef const char *p = PyBytes_AS_STRING(data) + start
+        cdef Py_ssize_t written
+        self.interim += 1
+        if self.interim > INTERIM_MAX or S.chunked or S.content_length > 0:
+            self.broken("the provider's interim answers are malformed", 502, UPSTREAM_ERROR, now)
+            return -1
+        if S.status == 101:
+            if not owner.websocket or owner.state != AWAITING_HEAD or not owner.handshake(owner.fields(p), 101):
+                self.broken("the provider switched protocols in a way nobody asked for", 502, UPSTREAM_ERROR, now)
+                return -1
+            return self.open_tunnel(data, start, size, now, out)
+        if owner.minor == 1:
+            written = self.write_head(p, True)
+            out.append(PyBytes_FromStringAndSize(self.settings.scratch, written))
+        self.heads_seen = self.messages_seen = 0
+        if not self.feed_interim(data, start, start + size):
+            self.broken("the provider's interim answers are malformed", 502, UPSTREAM_ERROR, now)
+            return -1
+        self.heads_seen = self.messages_seen = 0
+        return start + size
+
+    cdef bint feed_interim(self, bytes data, Py_ssize_t start, Py_ssize_t end) except -1:
+        if self.parser is None:
+            self.parser = HttpResponseParser(self)
+        try:
+            self.parser.feed_data(memoryview(data)[start:end])
+        except HttpParserError:
+            return False
+        return self.heads_seen == 1 and self.messages_seen == 1
+
+    cdef Py_ssize_t open_tunnel(self, bytes data, Py_ssize_t start, Py_ssize_t size, int64_t now, list out) except -2:
+        cdef Downstream owner = self.owner
+        cdef const char *p = PyBytes_AS_STRING(data)
+        cdef Py_ssize_t n = PyBytes_GET_SIZE(data)
+        cdef bytes early
+        written = self.write_head(p + start, True)
+        out.append(PyBytes_FromStringAndSize(self.settings.scratch, written))
+        self.parser = None
+        self.reusable = False
+        owner.answered = True
+        owner.status = 101
+        owner.move(TUNNEL)
+        owner.tap.count(TUNNELS_OPEN, 1)
+        if start + size < n:
+            owner.response_bytes += n - start - size
+            owner.tell(TAP_SERVER_FRAMES, p + start + size, n - start - size, now)
+            out.append(data[start + size:])
+        owner.transport.writelines(out)
+        early = owner.pending
+        owner.pending = None
+        owner.release(HOLD_PIPELINE)
+        if early is not None:
+            owner.data_received(early)
+        return -1
+
+    cdef Py_ssize_t write_head(self, const char *p, bint none) except -1:
+        """The answer's head for the client into the scratch buffer: as received, but hop-by-hop fields and framing."""
+        cdef Downstream owner = self.owner
+        cdef char *o = self.settings.scratch
+        cdef char *at = o
+        cdef uint32_t run = S.first
+        cdef uint32_t n = S.reason + S.reason_len - 8
+        cdef bint framed = False
+        cdef int k
+        cdef Field *f
+        memcpy(at, b"HTTP/1.1", 8)
+        memcpy(at + 8, p + 8, n)
+        at += 8 + n
+        at[0] = c"\r"
+        at[1] = c"\n"
+        at += 2
+        for k in range(S.count):
+            f = &S.fields[k]
+            if f.kind == OTHER or f.kind > UPGRADE and f.kind != HOP:
+                continue
+            if f.kind == CONTENT_LENGTH and plain_length(p, f) and (S.status >= 200 and S.status != 204):
+                continue
+            if f.kind == HOST or S.status == 101 and (f.kind == UPGRADE or f.kind == CONNECTION):
+                continue
+            memcpy(at, p + run, f.line - run)
+            at += f.line - run
+            run = f.end
+            if f.kind == CONTENT_LENGTH and S.status >= 200 and S.status != 204:
+                memcpy(at, p + f.line, f.name_len)
+                at += f.name_len
+                at += snprintf(at, 32, b": %lld\r\n", <long long>S.content_length)
+            elif f.kind == TRANSFER_ENCODING and owner.minor == 1 and S.status >= 200 and S.status != 204:
+                at = line(at, p + f.line, f.name_len, b"chunked")
+                framed = True
+        memcpy(at, p + run, S.head_len - 2 - run)
+        at += S.head_len - 2 - run
+        if S.status >= 200:
+            if self.body == UNTIL_CLOSE and owner.minor == 1 and not framed:
+                memcpy(at, b"Transfer-Encoding: chunked\r\n", 28)
+                at += 28
+            if not owner.keep_alive or owner.body != NOTHING:
+                memcpy(at, b"Connection: close\r\n", 19)
+                at += 19
+        at[0] = c"\r"
+        at[1] = c"\n"
+        return at + 2 - o
+
+    cdef Py_ssize_t body_part(self, bytes data, Py_ssize_t start, list out, int64_t now) except -2:
+        """The answer's bytes in data from `start`: to the tap, and into `out` framed for the client. Returns the offset
+        behind them, -1 where they break the rules."""
+        cdef Downstream owner = self.owner
+        cdef const char *p = PyBytes_AS_STRING(data)
+        cdef Py_ssize_t n = PyBytes_GET_SIZE(data)
+        cdef Py_ssize_t end
+        if self.body == CHUNKED:
+            end = rechunk(&self.chunks, data, start, out, &self.settings.limits, owner, TAP_RESPONSE_BODY, now, self.rechunk)
+            owner.response_bytes = self.chunks.total
+            if chunks_done(&self.chunks):
+                self.body = NOTHING
+            return end
+        end = n
+        if self.body == LENGTH:
+            end = start + min(self.left, n - start)
+            self.left -= end - start
+            if self.left == 0:
+                self.body = NOTHING
+        owner.response_bytes += end - start
+        owner.tell(TAP_RESPONSE_BODY, p + start, end - start, now)
+        if self.body == UNTIL_CLOSE and self.rechunk:
+            out.append(b"%x\r\n" % (end - start))
+            out.append(data[start:end] if start else data)
+            out.append(b"\r\n")
+        else:
+            out.append(data if start == 0 and end == n else data[start:end])
+        return end
+
+    cdef void complete(self, int64_t now) except *:
+        """The whole answer has gone to the client."""
+        cdef Downstream owner = self.owner
+        cdef bint early = owner.body != NOTHING
+        self.owner = None
+        if self.reading_paused:
+            self.reading_paused = False
+            if not self.lost:
+                self.transport.resume_reading()
+        if self.write_paused or early:
+            self.reusable = False
+            owner.release(HOLD_UPSTREAM)
+        if self.lost:
+            pass
+        elif self.reusable:
+            self.pool.put(self, now)
+        else:
+            self.drop()
+        owner.finish(OK if owner.status < 400 else UPSTREAM_ERROR, "", now)
+        owner.next_request(now)
+
+    cdef void broken(self, str why, int status, int state, int64_t now) except *:
+        """The attempt failed after bytes of the request may have left: never tried again (security.md M1)."""
+        cdef Downstream owner = self.owner
+        self.owner = None
+        owner.upstream = None
+        self.drop()
+        owner.release(HOLD_UPSTREAM)
+        if owner.answered:
+            owner.cut(state, why)
+        else:
+            owner.note(TAP_ATTEMPT_FAILED, why, now)
+            owner.gateway(status, why, state, now)
+
+    cdef void drop(self):
+        """Close at once; nothing more is wanted from this connection."""
+        self.owner = None
+        if not self.lost and self.transport is not None:
+            self.transport.abort()
+
+    def close(self):
+        """For the pool at shutdown."""
+        self.drop()
+
+    def __repr__(self):
+        return f"<Upstream {self.served} served, {'lost' if self.lost else 'busy' if self.owner is not None else 'idle'}>"
