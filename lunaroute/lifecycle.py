@@ -44,14 +44,6 @@ class Running(NamedTuple):
     settings: str
 
 
-class Ready(NamedTuple):
-    """What a server tells once, when it answers. `ui_error`: why there is no UI although it is wanted."""
-
-    instance: str
-    ui_url: str | None
-    ui_error: str | None
-
-
 def run_folder(home: Path) -> Path:
     return home / "run"
 

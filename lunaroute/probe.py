@@ -112,9 +112,9 @@ def occupant(port: int) -> str | None:
         return None
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            for fd in os.scandir(process / "fd"):
+            for fd in os.listdir(process / "fd"):
                 with contextlib.suppress(OSError):
-                    if os.readlink(fd.path) in inodes:
+                    if os.readlink(process / "fd" / fd) in inodes:
                         name = (process / "comm").read_text("utf-8", "backslashreplace").strip()
                         return f"{name.encode('unicode_escape').decode()} (pid {process.name})"
     return None

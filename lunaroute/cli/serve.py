@@ -15,7 +15,7 @@ from lunaroute.cli.options import arguments, fail, serve_options
 from lunaroute.config import Loaded, fingerprint, load
 from lunaroute.errors import LunaRouteError
 from lunaroute.folders import private_folder
-from lunaroute.lifecycle import PidFile, Ready, Running, log_path, start_time
+from lunaroute.lifecycle import PidFile, Running, log_path, start_time
 
 log = logs.get("server")
 
@@ -49,7 +49,7 @@ def _run(loaded: Loaded, words: list[str], detached: bool) -> int:
     host, port = loaded.config.host, loaded.config.port
     with PidFile.take(loaded.home, host, port) as pid_file:
 
-        def announce(ready: Ready) -> None:
+        def announce(ready: server.Ready) -> None:
             pid_file.write(
                 Running(
                     pid=os.getpid(),
