@@ -1,8 +1,8 @@
 """What `lunaroute env` prints for each kind of shell. Text only; imports nothing: the warm `env` waits for it.
 
 For shells of the Bourne family the text must also survive `eval $(lunaroute env)` without quotes, where newlines become
-blanks and globs expand: so every statement ends in `;`, and there is no `*`, `?`, `[` and no `#` (in an interactive zsh
-that starts no comment).
+blanks and globs expand: so every statement ends in `;`, there is no `*`, `?`, `[` or `|` (a glob character of zsh) and
+no `#` (which starts no comment in an interactive zsh).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _function(openai: str) -> str:
     return (
         'if test -n "${BASH_VERSION-}${ZSH_VERSION-}${KSH_VERSION-}";'
         f" then eval 'function codex {body}';"
-        f" else unalias codex 2>/dev/null || :; eval 'codex() {body}'; fi;"
+        f" else if unalias codex 2>/dev/null; then :; fi; eval 'codex() {body}'; fi;"
     )
 
 

@@ -1,7 +1,8 @@
 """Stands in for the server in tests of its life: takes the pid file and answers /healthz as LunaRoute would.
 
-usage: fake_server.py HOME HOST PORT [refuse | mute | deaf]
-refuse: writes a line and ends with code 1; mute: takes connections, never answers; deaf: does not react to SIGTERM.
+usage: fake_server.py HOME HOST PORT [refuse | mute | deaf | FINGERPRINT]
+refuse: writes a line and ends with code 1; mute: takes connections, never answers; deaf: does not react to SIGTERM;
+FINGERPRINT: the settings it says it runs with.
 """
 
 from __future__ import annotations
@@ -48,23 +49,23 @@ def main() -> int:
         signal.pause()
     try:
         with PidFile.take(Path(home), host, int(port)) as pid_file:
-            serve(pid_file, Path(home), host, int(port), deaf=mode == ["deaf"])
+            serve(pid_file, Path(home), (host, int(port)), "".join(mode))
     except StartError as error:
         log.error(str(error))
         return 1
     return 0
 
 
-def serve(pid_file: PidFile, home: Path, host: str, port: int, deaf: bool) -> None:
+def serve(pid_file: PidFile, home: Path, address: tuple[str, int], mode: str) -> None:
     def leave(*_: object) -> None:
-        if not deaf:
+        if mode != "deaf":
             raise SystemExit(0)
 
     signal.signal(signal.SIGTERM, leave)
-    server = HTTPServer((host, port), Healthz)
+    server = HTTPServer(address, Healthz)
     log = str(log_path(home))
     began = start_time(os.getpid())
-    pid_file.write(Running(os.getpid(), began, INSTANCE, host, port, None, log, ["--port", str(port)], "fake"))
+    pid_file.write(Running(os.getpid(), began, INSTANCE, *address, None, log, ["--port", str(address[1])], mode))
     logs.get("fake").info("ready")
     server.serve_forever(poll_interval=0.05)
 
