@@ -142,8 +142,17 @@ class Opened(msgspec.Struct, kw_only=True):
     provider: str | None = None
 
 
-Record = Opened | Exchange
+class Closed(msgspec.Struct, kw_only=True):
+    """The end of an exchange whose beginning was lost with an earlier observer process: nothing but its end is known."""
+
+    id: str
+    session_id: str | None
+    state: State
+    error: str | None = None
+
+
+Record = Opened | Exchange | Closed
 """What the observer yields, per exchange in this order: `Opened`; an `Exchange` without a state once the request is
-whole (again if more of it came later); the `Exchange` with its state."""
+whole (again if more of it came later); the `Exchange` with its state, or `Closed`."""
 
 Json = dict[str, Any]

@@ -21,7 +21,7 @@ _BLANKS = b" \t\r\n"
 class Facts(msgspec.Struct):
     """What an answer tells about itself. They grow while it is read.
 
-    content: the first piece of what was asked for has come; done: the event that ends a stream, or a whole document, has.
+    content: the first piece of what was asked for has come; done: the last event of a stream, or a whole document, has.
     """
 
     model: str | None = None

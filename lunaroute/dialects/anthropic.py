@@ -70,9 +70,6 @@ class AnthropicAnswer(Answer):
         facts.response_id = text(value.get("id"))
         facts.stop_reason = text(value.get("stop_reason"))
         merge(facts.usage, value.get("usage"))
-        if facts.usage.input_tokens is None:
-            # count_tokens answers with the bare figure
-            facts.usage.input_tokens = whole(value.get("input_tokens"))
 
     def _start(self, message: dict[str, Any]) -> None:
         facts = self.facts

@@ -90,8 +90,6 @@ class ResponsesAnswer(Answer):
             facts.error = error_text(value.get("error")) or error_text(value.get("detail")) or "error"
             return
         self._response(value)
-        if facts.usage.input_tokens is None:
-            facts.usage.input_tokens = whole(value.get("input_tokens"))  # /responses/input_tokens
 
 
 _TOLD = frozenset((*FINAL, "error", "response.created", "response.in_progress", "response.queued"))

@@ -1,1 +1,1 @@
-"""The child process: rebuilds exchanges from the tap and turns them into records. Never touches a socket of the data path."""
+"""The child process: exchanges are rebuilt from the tap and become records. No socket of the data path is in reach."""

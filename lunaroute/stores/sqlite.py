@@ -21,7 +21,7 @@ import msgspec
 import zstandard
 
 from lunaroute.errors import StoreError
-from lunaroute.records import Exchange, Opened, Record, State, Usage
+from lunaroute.records import Closed, Exchange, Opened, Record, State, Usage
 from lunaroute.stores import schema
 from lunaroute.stores.files import open_private, private_folder
 
@@ -72,9 +72,11 @@ _UPSERT = (
     f"ON CONFLICT (id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _COLUMNS if name != 'id')} "
     "WHERE exchanges.state IS NULL"
 )
+# the session of an exchange is known with its request, so that it is counted there once
+_OPENED_COLUMNS = ("id", "started_at", "started_ns", "method", "target", "provider")
 _OPENED = (
-    "INSERT INTO exchanges (id, started_at, started_ns, method, target, provider) VALUES (?, ?, ?, ?, ?, ?) "
-    "ON CONFLICT (id) DO NOTHING"
+    f"INSERT INTO exchanges ({', '.join(_OPENED_COLUMNS)}) "
+    f"VALUES ({', '.join(':' + name for name in _OPENED_COLUMNS)}) ON CONFLICT (id) DO NOTHING"
 )
 # a title call's answer (an exchange that has ended, of that kind) beats words taken from the first question
 _SESSION = """
@@ -108,14 +110,22 @@ UPDATE sessions SET
     {_SUMS}
 WHERE session_id = :session_id
 """
+_ABANDON = (
+    "UPDATE exchanges SET state = ?, error = ?, usage_state = 'unknown', truncated = 1 WHERE id = ? AND state IS NULL"
+)
+_ABANDONED = (
+    "UPDATE sessions SET errors = errors + ?, usage_unknown = usage_unknown + 1 "
+    "WHERE session_id = (SELECT session_id FROM exchanges WHERE id = ?)"
+)
 _BODIES = "INSERT OR REPLACE INTO bodies VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 class Resume(msgspec.Struct, frozen=True):
-    """What a restarted observer must know of its predecessor: what is done, and where the rest belongs."""
+    """What a restarted observer must know of its predecessor: what is done, what is not, and where each belongs."""
 
     finished: frozenset[str]
-    running: dict[str, tuple[str | None, int | None]]
+    running: frozenset[str]
+    places: dict[str, tuple[str | None, int | None]]
 
 
 class SqliteStore:
@@ -128,7 +138,7 @@ class SqliteStore:
         path: Path,
         *,
         warn: Callable[[str], None],
-        locate: Callable[[str, str], str | None] = lambda session, started_at: None,
+        locate: Callable[[str, int], str | None] = lambda session, started_ns: None,
         wall: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.path = path
@@ -238,20 +248,12 @@ class SqliteStore:
         """One transaction for the batch; nothing of it is kept when it fails."""
         with self._transaction() as connection:
             for record in batch:
-                if isinstance(record, Opened):
-                    connection.execute(
-                        _OPENED,
-                        (
-                            record.id,
-                            record.started_at,
-                            record.started_ns,
-                            record.method,
-                            record.target,
-                            record.provider,
-                        ),
-                    )
-                else:
+                if isinstance(record, Exchange):
                     self._write_exchange(connection, record)
+                elif isinstance(record, Opened):
+                    connection.execute(_OPENED, {name: getattr(record, name) for name in _OPENED_COLUMNS})
+                else:
+                    self._abandon(connection, record)
 
     def _write_exchange(self, connection: sqlite3.Connection, exchange: Exchange) -> None:
         found = connection.execute("SELECT session_id, state FROM exchanges WHERE id = ?", (exchange.id,)).fetchone()
@@ -266,7 +268,7 @@ class SqliteStore:
             "parent_session_id": exchange.parent_session_id,
             "title": exchange.title,
             "titled": exchange.kind == "title" and exchange.state is not None,
-            "jsonl_path": self._locate(exchange.session_id, exchange.started_at),
+            "jsonl_path": self._locate(exchange.session_id, exchange.started_ns),
             **{name: row[name] for name in ("client", "client_version", "provider", "dialect", "model_requested")},
         }
         connection.execute(_SESSION, session)
@@ -276,6 +278,11 @@ class SqliteStore:
         if exchange.state is not None:
             self._finish(connection, exchange, row)
 
+    def _abandon(self, connection: sqlite3.Connection, closed: Closed) -> None:
+        done = connection.execute(_ABANDON, (closed.state.value, closed.error, closed.id)).rowcount
+        if done:
+            connection.execute(_ABANDONED, (int(closed.state in _ERRORS), closed.id))
+
     def _finish(self, connection: sqlite3.Connection, exchange: Exchange, row: dict[str, Any]) -> None:
         duration = exchange.timings.done or 0.0
         ended = datetime.fromtimestamp(exchange.started_ns / 1e9 + duration / 1000, UTC)
@@ -283,7 +290,8 @@ class SqliteStore:
         values = {name: row[name] for name in (*_TOKENS, "session_id")}
         values.update(
             ended_at=ended.strftime("%Y-%m-%d %H:%M:%S.") + f"{ended.microsecond // 1000:03d}",
-            error=int(exchange.state in _ERRORS),
+            # a refused handshake (426) is how a client is told to use HTTP
+            error=int(exchange.state in _ERRORS and exchange.kind != "handshake"),
             usage_unknown=int(priced and row["usage_state"] == "unknown"),
             duration=duration if exchange.kind != "handshake" else 0.0,
             model_used=exchange.model_used if exchange.kind != "title" else None,
@@ -352,26 +360,25 @@ class SqliteStore:
         mine = f"{boot_id}-"
         with self._transaction() as connection:
             rows = connection.execute(
-                "SELECT id, session_id FROM exchanges WHERE state IS NULL AND substr(id, 1, ?) != ?", (len(mine), mine)
+                "SELECT id FROM exchanges WHERE state IS NULL AND substr(id, 1, ?) != ?", (len(mine), mine)
             ).fetchall()
-            for exchange, session in rows:
-                connection.execute(
-                    "UPDATE exchanges SET state = ?, usage_state = 'unknown', error = ? WHERE id = ?",
-                    (State.INTERRUPTED.value, "LunaRoute ended before the exchange did", exchange),
-                )
-                connection.execute("UPDATE sessions SET errors = errors + 1 WHERE session_id = ?", (session,))
+            for (exchange,) in rows:
+                why = "LunaRoute ended before the exchange did"
+                self._abandon(connection, Closed(id=exchange, session_id=None, state=State.INTERRUPTED, error=why))
         return len(rows)
 
     def resume(self, boot_id: str) -> Resume:
         """What this run has already stored (empty at its first start)."""
         with self._transaction() as connection:
             rows = connection.execute(
-                "SELECT id, session_id, sequence, state FROM exchanges WHERE id > ? AND id < ?",
+                "SELECT id, session_id, sequence, state FROM exchanges WHERE id > ? AND id < ? "
+                "ORDER BY started_ns DESC LIMIT 50000",
                 (f"{boot_id}-", f"{boot_id}."),  # '.' follows '-'
             ).fetchall()
         return Resume(
             finished=frozenset(row[0] for row in rows if row[3] is not None),
-            running={row[0]: (row[1], row[2]) for row in rows if row[3] is None},
+            running=frozenset(row[0] for row in rows if row[3] is None),
+            places={row[0]: (row[1], row[2]) for row in rows},
         )
 
     def last_sequence(self, session_id: str) -> int:

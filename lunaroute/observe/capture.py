@@ -1,0 +1,92 @@
+"""Bodies while they come: kept up to a limit, decoded piece by piece, counted. Must not know HTTP.
+
+Two limits: what one exchange may keep, and what all that are open may keep together, so that a burst of large bodies
+costs recorded bytes (counted, marked) and never memory without bound.
+"""
+
+from __future__ import annotations
+
+from lunaroute.observe.decode import Decoder
+
+# decoded output beyond what is kept is still read for its facts, up to this many times the limit
+_DECODE_FACTOR = 4
+
+
+class Allowance:
+    """Bytes that may be kept; `parent` must agree to each."""
+
+    __slots__ = ("_parent", "total", "used")
+
+    def __init__(self, total: int, parent: Allowance | None = None) -> None:
+        self.total = total
+        self.used = 0
+        self._parent = parent
+
+    def take(self, wanted: int) -> int:
+        """How many of the wanted bytes may be kept."""
+        granted = min(wanted, self.total - self.used)
+        if self._parent is not None and granted > 0:
+            granted = self._parent.take(granted)
+        self.used += granted
+        return granted
+
+    def give(self, count: int) -> None:
+        """Bytes that are no longer kept."""
+        self.used -= count
+        if self._parent is not None:
+            self._parent.give(count)
+
+
+class Capture:
+    """One body."""
+
+    __slots__ = ("_allowance", "_decoder", "_kept", "_pieces", "raw_bytes", "truncated")
+
+    def __init__(self, allowance: Allowance, content_encoding: str = "") -> None:
+        self._allowance = allowance
+        self._decoder = Decoder(content_encoding, allowance.total * _DECODE_FACTOR)
+        self._pieces: list[bytes] = []
+        self._kept = 0
+        self.raw_bytes = 0
+        self.truncated = False
+
+    @property
+    def decode_error(self) -> str | None:
+        """Why the copy could not be decoded, if so."""
+        return self._decoder.error
+
+    def feed(self, piece: bytes) -> bytes:
+        """Take a piece; gives its decoded form, whether or not that could be kept."""
+        self.raw_bytes += len(piece)
+        plain = self._decoder.feed(piece)
+        if plain and not self.truncated:
+            granted = self._allowance.take(len(plain))
+            if granted < len(plain):
+                self.truncated = True
+            if granted:
+                self._pieces.append(plain if granted == len(plain) else plain[:granted])
+                self._kept += granted
+            if len(self._pieces) >= 512:
+                # a stream's pieces are small: joined, they cost less than their object headers
+                self._pieces = [b"".join(self._pieces)]
+        return plain
+
+    def finish(self) -> None:
+        """The body has ended."""
+        self._decoder.finish()
+
+    def body(self) -> bytes:
+        """What was kept so far."""
+        if len(self._pieces) > 1:
+            self._pieces = [b"".join(self._pieces)]
+        return self._pieces[0] if self._pieces else b""
+
+    def replace(self, body: bytes) -> None:
+        """Keep these bytes instead (the same, masked)."""
+        self._pieces = [body] if body else []
+
+    def drop(self) -> None:
+        """Nothing is kept any more."""
+        self._pieces = []
+        self._allowance.give(self._kept)
+        self._kept = 0

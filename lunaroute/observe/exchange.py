@@ -1,0 +1,344 @@
+"""One exchange being rebuilt from its events, up to the record that is kept. Must not know the ring nor any store."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from lunaroute import dialects
+from lunaroute.dialects.canonical import conversation
+from lunaroute.dialects.request import Request, first_words, read
+from lunaroute.dialects.values import clean, loads, mapping, text
+from lunaroute.observe.capture import Allowance, Capture
+from lunaroute.observe.heads import Head, status_of
+from lunaroute.observe.mask import Mask, Masker
+from lunaroute.observe.sessions import OWN, client_of, identify, kind_of
+from lunaroute.records import Attempt, Exchange, Opened, SessionKey, State, Timings, Usage
+from lunaroute.tap import ATTEMPT_HEADER, FLAG_WRITTEN
+
+_SESSIONS_KNOWN = 4096
+_PAID = ("turn", "title", "prewarm", "compaction")
+
+
+def stamp(wall_ns: int) -> str:
+    """UTC in SQLite's own text form, with milliseconds."""
+    seconds, rest = divmod(wall_ns, 1_000_000_000)
+    return f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(seconds))}.{rest // 1_000_000:03d}"
+
+
+class Numbers:
+    """The next number in each session, and whether it has a title. Asks the store for sessions of an earlier time."""
+
+    def __init__(self, last: Callable[[str], int]) -> None:
+        self._last = last
+        self._known: OrderedDict[str, list[int]] = OrderedDict()
+
+    def next(self, key: SessionKey) -> int:
+        """The number of one more exchange in this session."""
+        entry = self._known.get(key.id)
+        if entry is None:
+            entry = self._known[key.id] = [0 if key.source == OWN else self._last(key.id), 0]
+            if len(self._known) > _SESSIONS_KNOWN:
+                self._known.popitem(last=False)
+        self._known.move_to_end(key.id)
+        entry[0] += 1
+        return entry[0]
+
+    def wants_title(self, session: str) -> bool:
+        """True once per session, for its first words."""
+        entry = self._known.get(session)
+        if entry is None or entry[1]:
+            return False
+        entry[1] = 1
+        return True
+
+
+class Context(msgspec.Struct, kw_only=True):
+    """What all exchanges share.
+
+    places: session and number of the exchanges that an earlier observer had begun; running: those it had not ended.
+    """
+
+    boot_id: str
+    masker: Masker
+    numbers: Numbers
+    budget: Allowance
+    capture_limit: int
+    places: Mapping[str, tuple[str | None, int | None]] = msgspec.field(default_factory=dict)
+    running: frozenset[str] = frozenset()
+
+
+class Pending:
+    """An exchange that has begun. Times are CLOCK_MONOTONIC nanoseconds."""
+
+    def __init__(self, context: Context, ident: str, head: Head, wall_ns: int, time_ns: int) -> None:
+        self._context = context
+        self.id = ident
+        self.head = head
+        self.wall_ns = wall_ns
+        self._zero = time_ns
+        self.last_ns = time_ns
+        self._mask: Mask = context.masker.for_request(head)
+        self.method, target, self.version = head.first
+        self.target = self._mask.target(target)
+        self.path = target.partition("?")[0]
+        self.transport = "websocket" if head.get("upgrade").lower() == "websocket" else "http"
+        self.turn = False  # of a WebSocket; else the handshake itself
+        self.provider: str | None = None
+        self.dialect = dialects.of_path(self.path)
+        self.client, self.client_version = client_of(head)
+        self._allowance = Allowance(context.capture_limit, context.budget)
+        self.request = Capture(self._allowance, head.joined("content-encoding"))
+        self.response = Capture(self._allowance)
+        self._reader = dialects.reader(self.dialect, context.capture_limit)
+        self._asked: Request | None = None
+        self._asked_bytes = -1
+        self.key: SessionKey | None = None
+        self.sequence = 0
+        self.title: str | None = None
+        self.status: int | None = None
+        self.response_head: Head | None = None
+        self.attempts: list[Attempt] = []
+        self.timings = Timings(head_received=0.0)
+        length = head.get("content-length")
+        self._expected = int(length) if length.isascii() and length.isdigit() and len(length) < 16 else None
+        if self._expected is None and not head.get("transfer-encoding"):
+            self._expected = 0
+
+    def __repr__(self) -> str:
+        return f"<Pending {self.id} {self.method} {self.path[:40]} {self.status or 'no answer yet'}>"
+
+    def since(self, time_ns: int) -> float:
+        """Milliseconds from the first byte to then."""
+        return round(max(0, time_ns - self._zero) / 1e6, 3)
+
+    def wall_at(self, time_ns: int) -> int:
+        """The wall clock at a later moment, by the steady clock's account."""
+        return self.wall_ns + time_ns - self._zero
+
+    def opened(self) -> Opened:
+        return Opened(
+            id=self.id,
+            session_id=None,
+            started_at=stamp(self.wall_ns),
+            started_ns=self.wall_ns,
+            method=clean(self.method, 32),
+            target=clean(self.target, 4096),
+        )
+
+    # --- events ----------------------------------------------------------------------------------------
+    @property
+    def request_whole(self) -> bool:
+        """As far as the request's own framing tells (a chunked body's end is not in the tap)."""
+        return self._expected is not None and self.request.raw_bytes >= self._expected
+
+    @property
+    def told(self) -> bool:
+        """Whether a record with the request as it is now has been made."""
+        return self._asked_bytes == self.request.raw_bytes
+
+    def begin_attempt(self, payload: bytes, time_ns: int) -> None:
+        number, reused, connect_us, tls_us = ATTEMPT_HEADER.unpack_from(payload)
+        said = mapping(loads(payload[ATTEMPT_HEADER.size :]))
+        self.provider = text(said.get("provider"))
+        told = text(said.get("dialect"))
+        if told in dialects.NAMES and told not in (dialects.OTHER, self.dialect):
+            self.dialect = told
+            self._reader = dialects.reader(told, self._context.capture_limit)
+        if self.attempts:
+            # an earlier attempt's refusal was not what the client got
+            self._begin_answer("")
+        self.attempts.append(
+            Attempt(
+                number=number,
+                provider=self.provider or "",
+                origin=text(said.get("origin")) or "",
+                reused=bool(reused),
+                connect_ms=connect_us / 1000 if connect_us else None,
+                tls_ms=tls_us / 1000 if tls_us else None,
+            )
+        )
+        self.timings.attempt_started = self.since(time_ns)
+
+    def fail_attempt(self, sentence: str) -> None:
+        if self.attempts:
+            self.attempts[-1].error = self._mask.text(clean(sentence, 1000))
+
+    def answer_head(self, head: Head, time_ns: int) -> None:
+        """A response head; interim ones (1xx but 101) are none of ours."""
+        status = status_of(head)
+        if status is not None and status < 200 and status != 101:
+            return
+        self.status = status
+        self.response_head = head
+        self.timings.response_head = self.since(time_ns)
+        if self.attempts:
+            self.attempts[-1].status = status
+        self._begin_answer(head.joined("content-encoding"))
+
+    def _begin_answer(self, content_encoding: str) -> None:
+        self.response.drop()
+        self.response = Capture(self._allowance, content_encoding)
+        self._reader = dialects.reader(self.dialect, self._context.capture_limit)
+
+    def answer_piece(self, piece: bytes, time_ns: int) -> None:
+        if self.timings.first_body is None:
+            self.timings.first_body = self.since(time_ns)
+        self._reader.feed(self.response.feed(piece))
+        if self.timings.first_content is None and self._reader.facts.content:
+            self.timings.first_content = self.since(time_ns)
+
+    @property
+    def answered(self) -> bool:
+        """Whether the answer has told its own end."""
+        return self._reader.facts.done
+
+    # --- records ---------------------------------------------------------------------------------------
+    def requested(self) -> Exchange:
+        """The record of the request as it is now."""
+        self._ask()
+        return self._record(None, None)
+
+    def _ask(self) -> None:
+        """Read the request's facts; settle session and number the first time."""
+        if self._asked is not None and self.told:
+            return
+        self._asked_bytes = self.request.raw_bytes
+        body = self.request.body()
+        asked = self._asked = read(body)
+        if self.key is None:
+            self._seat(asked)
+        if self.title is None and self.kind == "turn" and self._context.numbers.wants_title(self._session_id):
+            self.title = self._mask.maybe(first_words(body))
+        self.request.replace(self._mask.body(body))
+
+    def _seat(self, asked: Request) -> None:
+        key = identify(self.head, asked, self.client) or SessionKey(self.id, OWN, self.client)
+        self.key = key
+        self.client = key.client or self.client
+        place = self._context.places.get(self.id)
+        if place is not None and place[1] is not None:
+            self.sequence = place[1]
+        else:
+            self.sequence = self._context.numbers.next(key)
+
+    @property
+    def _session_id(self) -> str:
+        return self.key.id if self.key else self.id
+
+    @property
+    def kind(self) -> str:
+        if self.transport == "websocket" and not self.turn:
+            return "handshake"
+        method = "POST" if self.turn else self.method
+        return kind_of(method, self.path, self.head, self._asked or Request())
+
+    def finish(
+        self,
+        state: State,
+        error: str | None,
+        time_ns: int,
+        *,
+        flags: int = 0,
+        lost: int = 0,
+        received: int = 0,
+        sent: int = 0,
+    ) -> Exchange:
+        """The final record. The relay's word on the state is corrected by what the answer itself said."""
+        self._ask()
+        self.request.finish()
+        self.response.finish()
+        facts = self._reader.finish()
+        self.timings.done = self.since(time_ns)
+        self.timings.request_received = self.since(received) if received else None
+        self.timings.request_sent = self.since(sent) if sent else None
+        if self.attempts:
+            self.attempts[-1].sent = bool(flags & FLAG_WRITTEN)
+        refused = self.status is not None and self.status >= 400 and self.dialect != dialects.OTHER
+        if state is State.OK and (facts.error or refused):
+            state = State.UPSTREAM_ERROR
+        elif state is State.CLIENT_CANCELLED and facts.done and not facts.error and not refused and not lost:
+            # closing at the last event is how Codex and the SDKs end a good answer (clients.md section 9)
+            state = State.OK
+            error = None
+        if state is not State.OK:
+            error = error or facts.error or (f"the provider answered {self.status}" if refused else None)
+        record = self._record(state, error)
+        record.lost_bytes = lost
+        record.truncated = record.truncated or lost > 0
+        record.overhead_ms = self._overhead()
+        self._tell(record, facts)
+        self.request.drop()
+        self.response.drop()
+        return record
+
+    def _tell(self, record: Exchange, facts: dialects.Facts) -> None:
+        mask = self._mask
+        record.model_used = mask.maybe(facts.model)
+        record.stop_reason = mask.maybe(facts.stop_reason)
+        record.response_id = mask.maybe(facts.response_id)
+        record.stream = record.stream or facts.stream
+        record.usage = facts.usage if record.kind in _PAID else Usage()
+        if self.turn and self.status is None:
+            record.status = facts.error_status
+        record.response_body = mask.body(self.response.body())
+        record.response_headers = mask.fields(self.response_head.fields) if self.response_head else []
+        record.response_decode_error = self.response.decode_error
+        if record.kind == "title" and record.state is State.OK:
+            record.title = self._named(record)
+
+    def _named(self, record: Exchange) -> str | None:
+        """The title that a client's title call was answered with."""
+        message = conversation(self.dialect, b"", record.response_body).answer
+        words = next((block.text for block in message.blocks if block.kind == "text"), "") if message else ""
+        said = mapping(loads(words.encode("utf-8", "replace"))).get("title") if words.startswith("{") else words
+        return text(" ".join(said.split()), 120) if isinstance(said, str) else None
+
+    def _overhead(self) -> float | None:
+        """From the whole request received to the whole request sent, less what connecting took."""
+        times = self.timings
+        if times.request_received is None or times.request_sent is None or len(self.attempts) != 1:
+            return None
+        only = self.attempts[0]
+        connecting = 0.0 if only.reused else (only.connect_ms or 0.0) + (only.tls_ms or 0.0)
+        return round(max(0.0, times.request_sent - times.request_received - connecting), 3)
+
+    def _record(self, state: State | None, error: str | None) -> Exchange:
+        asked = self._asked or Request()
+        mask = self._mask
+        return Exchange(
+            id=self.id,
+            session_id=self._session_id,
+            sequence=self.sequence,
+            started_at=stamp(self.wall_ns),
+            started_ns=self.wall_ns,
+            signal=self.key.source if self.key else None,
+            parent_session_id=self.key.parent if self.key else None,
+            title=self.title,
+            state=state,
+            error=mask.maybe(clean(error, 2000) if error else None),
+            method=clean(self.method, 32),
+            target=clean(self.target, 4096),
+            http_version=self.version.removeprefix("HTTP/"),
+            status=self.status,
+            reason=mask.maybe(self.response_head.first[2] if self.response_head else None),
+            provider=self.provider,
+            dialect=self.dialect,
+            client=self.client,
+            client_version=self.client_version,
+            transport=self.transport,
+            kind=self.kind,
+            model_requested=mask.maybe(asked.model),
+            stream=asked.stream,
+            attempts=self.attempts,
+            timings=self.timings,
+            request_headers=mask.fields(self.head.fields),
+            request_body=self.request.body(),
+            request_bytes=self.request.raw_bytes,
+            response_bytes=self.response.raw_bytes,
+            request_decode_error=self.request.decode_error,
+            truncated=self.request.truncated or self.response.truncated,
+        )

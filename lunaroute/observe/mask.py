@@ -1,0 +1,107 @@
+"""Taking credentials out of what will be kept: by name, and by value wherever the value turns up again.
+
+Must not know stores. Personal data is another matter, with rules of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from urllib.parse import quote
+
+from lunaroute.dialects.values import dumps
+from lunaroute.observe.heads import Head
+
+MASK = "***"
+# their values are replaced whole
+SECRET_FIELDS = frozenset(
+    {
+        "authorization",
+        "x-api-key",
+        "api-key",
+        "x-goog-api-key",
+        "cookie",
+        "set-cookie",
+        "proxy-authorization",
+        "proxy-authenticate",
+        "chatgpt-account-id",
+        "x-auth-token",
+        "x-amz-security-token",
+        "x-lunaroute-token",
+    }
+)
+SECRET_QUERY = frozenset({"key", "api_key", "apikey", "api-key", "access_token", "token", "code", "sig", "signature"})
+# shorter values are no secrets, and replacing them would tear other words apart
+MIN_SECRET = 8
+_QUERY = re.compile(r"([?&;])([^=&;?]+)=([^&;]*)")
+# scheme words of Authorization: what follows is the secret
+_SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9_-]{1,15} +")
+
+
+def forms(secret: str) -> list[bytes]:
+    """How a value may be written in a body: as it is, in a JSON string, in a URL."""
+    plain = secret.encode("utf-8", "replace")
+    written = {plain, dumps(secret)[1:-1].encode("utf-8", "replace"), quote(secret, safe="").encode()}
+    return [form for form in sorted(written, key=len, reverse=True) if len(form) >= MIN_SECRET]
+
+
+class Masker:
+    """Knows the configured secrets; per exchange it learns those that the request itself carried."""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        self._known = _ordered(form for secret in secrets for form in forms(secret))
+
+    def for_request(self, head: Head) -> Mask:
+        """The mask for an exchange that began with this head."""
+        own = []
+        for name, value in head.fields:
+            if name.lower() in SECRET_FIELDS and value:
+                own.append(_SCHEME.sub("", value))
+                if name.lower() == "cookie":
+                    own += [pair.partition("=")[2].strip() for pair in value.split(";")]
+        for match in _QUERY.finditer(head.first[1]):
+            if match[2].lower() in SECRET_QUERY:
+                own.append(match[3])
+        fresh = [form for secret in own if len(secret) >= MIN_SECRET for form in forms(secret)]
+        return Mask(_ordered((*self._known, *fresh)) if fresh else self._known)
+
+
+def _ordered(found: Iterable[bytes]) -> tuple[bytes, ...]:
+    # the longest first: a secret that contains another must not be left half masked
+    return tuple(sorted(set(found), key=lambda form: (-len(form), form)))
+
+
+class Mask:
+    """Replaces the secrets of one exchange."""
+
+    __slots__ = ("_needles",)
+
+    def __init__(self, needles: tuple[bytes, ...]) -> None:
+        self._needles = needles
+
+    def body(self, data: bytes) -> bytes:
+        """The bytes without any secret."""
+        for needle in self._needles:
+            # `in` first: a search costs a tenth of a replace that finds nothing to do on large bodies
+            if needle in data:
+                data = data.replace(needle, MASK.encode())
+        return data
+
+    def text(self, value: str) -> str:
+        """The text without any secret."""
+        raw = value.encode("utf-8", "replace")
+        masked = self.body(raw)
+        return value if masked is raw else masked.decode("utf-8", "replace")
+
+    def maybe(self, value: str | None) -> str | None:
+        """As text(), for what may be missing."""
+        return None if value is None else self.text(value)
+
+    def fields(self, fields: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Header fields; those that carry credentials by name lose their value."""
+        return [(name, MASK if name.lower() in SECRET_FIELDS else self.text(value)) for name, value in fields]
+
+    def target(self, target: str) -> str:
+        """A request target; query values that are credentials by name lose their value."""
+        hidden = _QUERY.sub(lambda m: f"{m[1]}{m[2]}={MASK}" if m[2].lower() in SECRET_QUERY else m[0], target)
+        return self.text(hidden)

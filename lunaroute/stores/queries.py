@@ -1,0 +1,338 @@
+"""The questions that people ask of the recorded sessions: lists, one session, one exchange. Read-only.
+
+Knows the schema of stores/sqlite.py; must not know HTML, terminals or HTTP. Words of people reach SQL as parameters
+only; columns to sort by come from a table; ids are checked before anything is done with them.
+"""
+
+from __future__ import annotations
+
+import base64
+import difflib
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+import msgspec
+import zstandard
+
+from lunaroute.records import State
+from lunaroute.stores.readonly import BadQuestion, Connection, NotFound
+from lunaroute.stores.rows import Bodies, ExchangeRow, SessionFilter, SessionPage, SessionRow, Totals
+
+Value = TypeVar("Value")
+
+ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+BODY_LIMIT = 64 << 20  # bytes of one body after decompression: above any capture limit in use
+PAGE_LIMIT = 500
+FACET_ROWS = 5000  # filters offer what the newest sessions used; a full scan for DISTINCT does not scale
+WORDS_LIMIT = 8
+
+SORTS: Mapping[str, str] = {
+    "last": "last_at",
+    "started": "started_at",
+    "requests": "COALESCE(requests, 0)",
+    "errors": "COALESCE(errors, 0)",
+    "input": "COALESCE(input_tokens, -1)",
+    "output": "COALESCE(output_tokens, -1)",
+    "duration": "COALESCE(duration_ms, -1)",
+    "model": "COALESCE(model_used, model_requested, '')",
+    "client": "COALESCE(client, '')",
+    "title": "COALESCE(title, '')",
+}
+RUNNING = "running"
+STATES = (RUNNING, *State)
+FACETS = ("model_used", "client", "provider")
+_SEARCHED = ("title", "model_used", "model_requested", "client", "provider", "session_id")
+_SPAN = re.compile(r"(\d{1,6})([mhdw])")
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+_SESSION_COLUMNS = ", ".join(name for name in SessionRow.__struct_fields__ if name != "running")
+_EXCHANGE_COLUMNS = ", ".join(ExchangeRow.__struct_fields__)
+
+
+def valid_id(text: str) -> str:
+    """The id, or NotFound: no other text goes on to SQL or a path."""
+    if not ID.fullmatch(text):
+        raise NotFound("This is not an id of a session or an exchange: letters, digits, - and _ only, at most 64.")
+    return text
+
+
+def since(text: str, now: datetime) -> str:
+    """`2h`, `7d`, `2026-01-31` or `2026-01-31 14:00` as the database's own time text (UTC; dates are local)."""
+    if span := _SPAN.fullmatch(text.strip()):
+        try:
+            moment = now - timedelta(**{_UNITS[span[2]]: int(span[1])})
+        except OverflowError:
+            moment = datetime(1970, 1, 1, tzinfo=UTC)
+    else:
+        try:
+            moment = datetime.fromisoformat(text.strip()).astimezone(UTC)
+        except (ValueError, OverflowError):
+            raise BadQuestion("A time is written as 30m, 2h, 7d, 4w or as 2026-01-31 or 2026-01-31T14:00.") from None
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def list_sessions(
+    db: Connection,
+    wanted: SessionFilter,
+    *,
+    sort: str = "last",
+    ascending: bool = False,
+    limit: int = 50,
+    mark: str | None = None,
+) -> SessionPage:
+    """One page. `mark` is `newer` or `older` of another page: the row it begins after, so that pages do not shift."""
+    if sort not in SORTS:
+        raise BadQuestion(f"Sessions can be sorted by {', '.join(SORTS)}.")
+    limit = max(1, min(limit, PAGE_LIMIT))
+    where, values = _conditions(wanted)
+    totals = _totals(db, where, values)
+    key = SORTS[sort]
+    backwards, edge = _read_mark(mark)
+    rising = ascending != backwards
+    if edge is not None:
+        where = [*where, f"({key}, session_id) {'>' if rising else '<'} (?, ?)"]
+        values = [*values, *edge]
+    way = "ASC" if rising else "DESC"
+    found = db.rows(
+        f"SELECT {_SESSION_COLUMNS}, {key} AS sort_key FROM sessions {_where(where)}"
+        f" ORDER BY {key} {way}, session_id {way} LIMIT ?",
+        [*values, limit + 1],
+    )
+    more = len(found) > limit
+    found = found[:limit]
+    if backwards:
+        found.reverse()
+    page = SessionPage(rows=[_session(row) for row in found], totals=totals)
+    if found:
+        if more if backwards else edge is not None:
+            page.newer = _mark("<", found[0])
+        if backwards or more:
+            page.older = _mark(">", found[-1])
+    _count_running(db, page.rows)
+    return page
+
+
+def session(db: Connection, session_id: str) -> SessionRow:
+    """One session by its whole id."""
+    found = db.rows(f"SELECT {_SESSION_COLUMNS} FROM sessions WHERE session_id = ?", [valid_id(session_id)])
+    if not found:
+        raise NotFound("No session of this id is recorded. It may have been removed by the retention settings.")
+    row = _session(found[0])
+    _count_running(db, [row])
+    return row
+
+
+def children(db: Connection, session_id: str, limit: int = 200) -> list[SessionRow]:
+    """The sessions of subagents that this one started, oldest first."""
+    found = db.rows(
+        f"SELECT {_SESSION_COLUMNS} FROM sessions WHERE parent_session_id = ? ORDER BY started_at, session_id LIMIT ?",
+        [valid_id(session_id), limit],
+    )
+    return [_session(row) for row in found]
+
+
+def resolve(db: Connection, text: str) -> str:
+    """The id that `text` is, or is the only beginning of; NotFound names the nearest."""
+    valid_id(text)
+    if db.value("SELECT 1 FROM sessions WHERE session_id = ?", [text]):
+        return text
+    found = [
+        row[0]
+        for row in db.rows(
+            "SELECT session_id FROM sessions WHERE session_id >= ? AND session_id < ? ORDER BY last_at DESC LIMIT 6",
+            [text, text + "{"],  # "{" sorts right after "z", the last letter an id can have
+        )
+    ]
+    if len(found) == 1:
+        return str(found[0])
+    if found:
+        raise NotFound(f"{text} is the beginning of several sessions: {', '.join(found[:5])}{', …' * (len(found) > 5)}")
+    recent = [row[0] for row in db.rows("SELECT session_id FROM sessions ORDER BY last_at DESC LIMIT 1000")]
+    near = difflib.get_close_matches(text, recent, n=3, cutoff=0.6)
+    near = near or [name for name in recent if text.lower() in name.lower()][:3]
+    hint = f" Nearest: {', '.join(near)}." if near else " `lunaroute sessions list` shows what there is."
+    raise NotFound(f"No session {text} is recorded.{hint}")
+
+
+def exchanges(
+    db: Connection, session_id: str, *, after: int = 0, before: int | None = None, limit: int = 50, last: bool = False
+) -> list[ExchangeRow]:
+    """Exchanges with `after < sequence < before`, in order: the first `limit` of them, or with `last` the last."""
+    found = db.rows(
+        f"SELECT {_EXCHANGE_COLUMNS} FROM exchanges WHERE session_id = ? AND sequence > ? AND sequence < ?"
+        f" ORDER BY sequence {'DESC' if last else 'ASC'} LIMIT ?",
+        [valid_id(session_id), after, before if before is not None else 1 << 62, max(1, min(limit, PAGE_LIMIT))],
+    )
+    rows = [_exchange(row) for row in found]
+    return rows[::-1] if last else rows
+
+
+def exchange(db: Connection, exchange_id: str) -> ExchangeRow:
+    """One exchange by its id."""
+    found = db.rows(f"SELECT {_EXCHANGE_COLUMNS} FROM exchanges WHERE id = ?", [valid_id(exchange_id)])
+    if not found:
+        raise NotFound("No exchange of this id is recorded. It may have been removed by the retention settings.")
+    return _exchange(found[0])
+
+
+def neighbours(db: Connection, row: ExchangeRow) -> tuple[str | None, str | None]:
+    """The ids of the exchanges before and after in the same session."""
+    if row.session_id is None:
+        return None, None
+    before = exchanges(db, row.session_id, before=row.sequence, limit=1, last=True)
+    after = exchanges(db, row.session_id, after=row.sequence, limit=1)
+    return before[0].id if before else None, after[0].id if after else None
+
+
+def bodies(db: Connection, exchange_id: str) -> Bodies:
+    """Headers and bodies of an exchange; all empty while it has none yet."""
+    found = db.rows("SELECT * FROM bodies WHERE exchange_id = ?", [valid_id(exchange_id)])
+    if not found:
+        return Bodies(
+            request_headers=[], response_headers=[], attempts=[], timings={}, request_body=b"", response_body=b""
+        )
+    row = found[0]
+    request, request_trouble = _unpacked(row["request_body"])
+    response, response_trouble = _unpacked(row["response_body"])
+    return Bodies(
+        request_headers=_parsed(row["request_headers"], list[tuple[str, str]], []),
+        response_headers=_parsed(row["response_headers"], list[tuple[str, str]], []),
+        attempts=_parsed(row["attempts"], list[dict[str, Any]], []),
+        timings=_parsed(row["timings"], dict[str, float], {}),
+        request_body=request,
+        response_body=response,
+        request_decode_error=row["request_decode_error"],
+        response_decode_error=row["response_decode_error"],
+        trouble=request_trouble or response_trouble,
+    )
+
+
+def facets(db: Connection) -> dict[str, list[str]]:
+    """What the filters can offer: values of the newest sessions, sorted."""
+    return {
+        name: [
+            str(row[0])
+            for row in db.rows(
+                f"SELECT DISTINCT {name} FROM (SELECT {name} FROM sessions ORDER BY last_at DESC LIMIT ?)"
+                f" WHERE {name} IS NOT NULL ORDER BY {name} LIMIT 100",
+                [FACET_ROWS],
+            )
+        ]
+        for name in FACETS
+    }
+
+
+def sizes(db: Connection) -> dict[str, int]:
+    """Facts about the database for the status page."""
+    return {
+        "sessions": int(db.value("SELECT COUNT(*) FROM sessions")),
+        "exchanges": int(db.value("SELECT COUNT(*) FROM exchanges")),
+        "schema_version": int(db.value("PRAGMA user_version")),
+    }
+
+
+def _conditions(wanted: SessionFilter) -> tuple[list[str], list[Any]]:
+    where: list[str] = []
+    values: list[Any] = []
+    for word in wanted.words.split()[:WORDS_LIMIT]:
+        pattern = "%" + re.sub(r"([\\%_])", r"\\\1", word) + "%"
+        where.append("(" + " OR ".join(f"{name} LIKE ? ESCAPE '\\'" for name in _SEARCHED) + ")")
+        values += [pattern] * len(_SEARCHED)
+    if wanted.model:
+        where.append("(model_used = ? OR model_requested = ?)")
+        values += [wanted.model, wanted.model]
+    for name, value in (("client", wanted.client), ("provider", wanted.provider)):
+        if value:
+            where.append(f"{name} = ?")
+            values.append(value)
+    if wanted.state == RUNNING:
+        where.append("session_id IN (SELECT session_id FROM exchanges WHERE state IS NULL)")
+    elif wanted.state:
+        if wanted.state not in STATES:
+            raise BadQuestion(f"A state is one of {', '.join(STATES)}.")
+        where.append("session_id IN (SELECT session_id FROM exchanges WHERE state = ?)")
+        values.append(wanted.state)
+    if wanted.since:
+        where.append("last_at >= ?")
+        values.append(wanted.since)
+    # NUL ends a text inside SQLite's LIKE, and a lone surrogate cannot be bound at all.
+    return where, [value.replace("\0", "").encode("utf-8", "replace").decode() for value in values]
+
+
+def _where(conditions: list[str]) -> str:
+    return f"WHERE {' AND '.join(conditions)}" if conditions else ""
+
+
+def _totals(db: Connection, where: list[str], values: list[Any]) -> Totals:
+    names = [name for name in Totals.__struct_fields__ if name != "sessions"]
+    sums = ", ".join(f"COALESCE(SUM({name}), 0) AS {name}" for name in names)
+    row = db.rows(f"SELECT COUNT(*) AS sessions, {sums} FROM sessions {_where(where)}", values)[0]
+    return Totals(**{name: row[name] for name in Totals.__struct_fields__})
+
+
+def _count_running(db: Connection, rows: list[SessionRow]) -> None:
+    if not rows:
+        return
+    marks = ",".join("?" * len(rows))
+    found = db.rows(
+        f"SELECT session_id, COUNT(*) FROM exchanges WHERE state IS NULL AND session_id IN ({marks}) GROUP BY 1",
+        [row.session_id for row in rows],
+    )
+    running = {row[0]: row[1] for row in found}
+    for row in rows:
+        row.running = running.get(row.session_id, 0)
+
+
+def _session(row: Any) -> SessionRow:
+    return SessionRow(**{name: row[name] for name in SessionRow.__struct_fields__ if name != "running"})
+
+
+def _exchange(row: Any) -> ExchangeRow:
+    kept = {name: row[name] for name in ExchangeRow.__struct_fields__}
+    return ExchangeRow(
+        **{**kept, "sequence": kept["sequence"] or 0}
+    )  # an exchange has no number until it has a session
+
+
+def _mark(direction: str, row: Any) -> str:
+    text = msgspec.json.encode([direction, row["sort_key"], row["session_id"]])
+    return base64.urlsafe_b64encode(text).decode().rstrip("=")
+
+
+def _read_mark(mark: str | None) -> tuple[bool, tuple[str | int | float, str] | None]:
+    if not mark:
+        return False, None
+    try:
+        raw = base64.urlsafe_b64decode(mark + "=" * (-len(mark) % 4))
+        direction, key, session_id = msgspec.json.decode(raw, type=tuple[str, str | int | float, str])
+        if isinstance(key, int) and abs(key) >= 1 << 63:
+            raise ValueError
+    except (ValueError, msgspec.DecodeError):
+        raise BadQuestion("This page mark is not one of ours. Begin at the first page again.") from None
+    return direction == "<", (key, session_id)
+
+
+def _parsed(text: str | None, kind: type[Value], otherwise: Value) -> Value:
+    if not text:
+        return otherwise
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except msgspec.MsgspecError:
+        return otherwise
+
+
+def _unpacked(blob: bytes | None) -> tuple[bytes, str | None]:
+    """The body and, where it cannot be had whole, why."""
+    if not blob:
+        return b"", None
+    try:
+        with zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(blob) as reader:
+            body = reader.read(BODY_LIMIT + 1)
+    except zstandard.ZstdError:
+        return b"", "The stored body is damaged and cannot be unpacked."
+    if len(body) > BODY_LIMIT:
+        return body[:BODY_LIMIT], f"Only the first {BODY_LIMIT >> 20} MiB of the stored body are shown."
+    return body, None
