@@ -259,7 +259,9 @@ def _conditions(wanted: SessionFilter) -> tuple[list[str], list[Any]]:
         where.append("last_at >= ?")
         values.append(wanted.since)
     # NUL ends a text inside SQLite's LIKE, and a lone surrogate cannot be bound at all.
-    return where, [value.replace("\0", "").encode("utf-8", "replace").decode() for value in values]
+    return where, [
+        value.replace("\0", "").encode("utf-16", "surrogatepass").decode("utf-16", "replace") for value in values
+    ]
 
 
 def _where(conditions: list[str]) -> str:
