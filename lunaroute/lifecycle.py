@@ -95,7 +95,7 @@ class PidFile:
         raise StartError(_taken(host, port, ""))
 
     def write(self, running: Running) -> None:
-        """Says who we are; called when the server answers."""
+        """Says who we are."""
         raw = json.dumps(running._asdict()).encode()
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, raw, 0)

@@ -111,7 +111,7 @@ def line(level: str, name: str, message: str, fields: dict[str, object]) -> byte
     }
     for key, value in fields.items():
         entry[key if key not in entry else f"{key}_"] = _plain(value)
-    return (json.dumps(entry, ensure_ascii=True).replace("\x7f", "\\u007f") + "\n").encode()
+    return (json.dumps(entry, ensure_ascii=True, separators=(",", ":")).replace("\x7f", "\\u007f") + "\n").encode()
 
 
 def _plain(value: object) -> object:

@@ -43,26 +43,26 @@ def serve(config: str | None, flags: dict[str, object], detached: bool) -> None:
 
 
 def _run(loaded: Loaded, words: list[str], detached: bool) -> int:
-    from lunaroute import server
-
     private_folder(loaded.home)
     host, port = loaded.config.host, loaded.config.port
     with PidFile.take(loaded.home, host, port) as pid_file:
+        # At once, so that `stop` finds a server that is still starting; what only a running one knows comes later.
+        facts = Running(
+            pid=os.getpid(),
+            start_time=start_time(os.getpid()),
+            instance="",
+            host=host,
+            port=port,
+            ui=None,
+            log=str(log_path(loaded.home)) if detached else None,
+            arguments=words,
+            settings=fingerprint(loaded.config),
+        )
+        pid_file.write(facts)
+        from lunaroute import server
 
         def announce(ready: server.Ready) -> None:
-            pid_file.write(
-                Running(
-                    pid=os.getpid(),
-                    start_time=start_time(os.getpid()),
-                    instance=ready.instance,
-                    host=host,
-                    port=port,
-                    ui=ready.ui_url,
-                    log=str(log_path(loaded.home)) if detached else None,
-                    arguments=words,
-                    settings=fingerprint(loaded.config),
-                )
-            )
+            pid_file.write(facts._replace(instance=ready.instance, ui=ready.ui_url))
             if detached:
                 log.info("ready", host=host, port=port, ui=ready.ui_url, ui_error=ready.ui_error, version=__version__)
                 for warning in loaded.warnings:
