@@ -1,4 +1,4 @@
-"""Recorded sessions for tests of whatever reads them: exchanges as the observer makes them, written by the real store."""
+"""Recorded sessions for tests: exchanges as the observer makes them, written by the real store."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from lunaroute.stores.sqlite import SqliteStore
 
 START = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 BOOT = "0123456789ab"
+ORIGIN = "https://api.anthropic.com"
 
 
 @contextlib.contextmanager
@@ -60,7 +61,7 @@ def exchange(number: int, session: str = "session-1", *, at: datetime | None = N
         "model_used": "claude-opus-5-5",
         "stop_reason": "end_turn",
         "usage": Usage(input_tokens=900, output_tokens=120, cache_read_tokens=11_000, cache_write_tokens=400),
-        "attempts": [Attempt(number=1, provider="anthropic", origin="https://api.anthropic.com", sent=True, status=200)],
+        "attempts": [Attempt(number=1, provider="anthropic", origin=ORIGIN, sent=True, status=200)],
         "timings": Timings(
             head_received=0.1, request_received=0.6, attempt_started=0.7, request_sent=0.9,
             response_head=412.0, first_body=413.0, first_content=640.0, done=2345.0,
@@ -149,7 +150,8 @@ def assistant(*blocks: dict[str, Any]) -> dict[str, Any]:
 def tool_loop(session: str = "session-1", first: int = 1) -> list[Exchange]:
     """Three turns as Claude Code makes them: a question, a tool call that works, one that fails, an answer."""
     asked = [user("Why does `make test` fail in **this** folder?")]
-    one = [thinking("I should look at the folder first."), text("Let me look."), call("toolu_1", "Bash", command="ls -la")]
+    seen = call("toolu_1", "Bash", command="ls -la")
+    one = [thinking("I should look at the folder first."), text("Let me look."), seen]
     asked_again = [*asked, assistant(*one), result("toolu_1", "total 4\nREADME.md\nmissing.py")]
     two = [call("toolu_2", "Read", file_path="/src/missing.py")]
     asked_last = [*asked_again, assistant(*two), result("toolu_2", "File is empty.", failed=True)]

@@ -211,6 +211,7 @@ cdef class Upstream:
     cdef Py_ssize_t body_part(self, bytes data, Py_ssize_t start, list out, int64_t now) except -2
     cdef bint feed(self, bytes data, Py_ssize_t start, Py_ssize_t end) except -1
     cdef void complete(self, int64_t now) except *
+    cdef void spoiled(self, list out, int64_t now) except *
     cdef void broken(self, str why, int status, int state, int64_t now) except *
     cdef void drop(self)
     cdef void send(self, object data) except *

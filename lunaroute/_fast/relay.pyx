@@ -616,6 +616,8 @@ cdef class Downstream:
             # llhttp steps aside at every Upgrade; such requests have no body (scan_request)
             self.parser = None
             self.heads_seen = self.messages_seen = 1
+            if not self.websocket:
+                self.keep_alive = False         # what follows may be meant for the other protocol
         except HttpParserError:
             self.refused(400, "the request is malformed", lr_clock())
             return False
@@ -1139,7 +1141,8 @@ cdef Py_ssize_t rechunk(Chunks *c, bytes data, Py_ssize_t start, list out, const
     """Decode chunked bytes of data from `start`; payload to the tap, and to `out` with our own framing (or none).
 
     A piece of whole chunks whose size lines read as we would write them goes as it is: the same object, no copy.
-    Returns the offset behind what belongs to the message, -1 where the bytes break the rules.
+    Returns the offset behind what belongs to the message, -1 where the bytes break the rules (`out` then has what came
+    before that).
     """
     cdef Span[SPANS] spans
     cdef const char *p = PyBytes_AS_STRING(data)
@@ -1154,13 +1157,14 @@ cdef Py_ssize_t rechunk(Chunks *c, bytes data, Py_ssize_t start, list out, const
     c.plain = True
     while at < n and not chunks_done(c):
         got = chunks_feed(c, p + at, n - at, spans, SPANS, &used, limits)
-        if got < 0:
-            return -1
         for k in range(used):
             owner.tell(kind, p + at + spans[k].start, spans[k].size, now)
             parts.append((at + spans[k].start, spans[k].size))
+        if got < 0:
+            at = -1
+            break
         at += got
-    if framed and between and c.plain and chunks_between(c):
+    if at >= 0 and framed and between and c.plain and chunks_between(c):
         if at > start:
             out.append(data if start == 0 and at == n else data[start:at])
         return at
@@ -1170,7 +1174,7 @@ cdef Py_ssize_t rechunk(Chunks *c, bytes data, Py_ssize_t start, list out, const
         out.append(data[begin:begin + size])
         if framed:
             out.append(b"\r\n")
-    if framed and chunks_done(c):
+    if at >= 0 and framed and chunks_done(c):
         out.append(b"0\r\n\r\n")
     return at
 
@@ -1291,7 +1295,7 @@ cdef class Upstream:
             out = []
             at = self.body_part(data, 0, out, now)
             if at < 0 or not self.feed(data, 0, at):
-                self.broken("the provider's answer is malformed", 502, UPSTREAM_ERROR, now)
+                self.spoiled(out, now)
                 return
             n = PyBytes_GET_SIZE(data)
         else:
@@ -1374,13 +1378,18 @@ cdef class Upstream:
         written = self.write_head(p, none)
         owner.status = S.status
         end = self.first_part(data, start, size, written, now, out)
-        if end < 0:
-            self.broken("the provider's answer is malformed", 502, UPSTREAM_ERROR, now)
-            return -1
         owner.answered = True
         if owner.state == SENDING or owner.state == AWAITING_HEAD:
             owner.move(STREAMING)
+        if end < 0:
+            self.spoiled(out, now)
+            return -1
         return end
+
+    cdef void spoiled(self, list out, int64_t now) except *:
+        """The answer's body breaks the rules: what came before that still goes, then the client sees a cut (F8)."""
+        self.owner.transport.writelines(out)
+        self.broken("the provider's answer is malformed", 502, UPSTREAM_ERROR, now)
 
     cdef Py_ssize_t first_part(self, bytes data, Py_ssize_t start, Py_ssize_t size, Py_ssize_t written, int64_t now,
                                list out) except -2:

@@ -73,6 +73,12 @@ class Observer:
             return self._answer(pending, kind, time_ns, payload)
         return []
 
+    def discard(self, exchange: int) -> None:
+        """Forget an exchange whose rebuilding failed."""
+        self._open.pop(exchange, None)
+        self._tunnels.pop(exchange, None)
+        self._pins.pop(exchange, None)
+
     def interrupt(self, why: str) -> list[Record]:
         """The relay is gone: close all that is open with what had come."""
         records: list[Record] = []

@@ -49,7 +49,7 @@ class Downstream(relay.Downstream):
 
     def handshake_refused(self, status: int) -> bool:
         """The provider's answer to a handshake, other than 101, is passed on as it is."""
-        return status in TOLD
+        return status < 300 or status in TOLD
 
     def refuse_upgrade(self, status: int) -> None:
         """The provider does not speak WebSocket on this path: the client shall use HTTP."""

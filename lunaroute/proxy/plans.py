@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from lunaroute._fast import relay
-from lunaroute.config import Config, Provider
+from lunaroute.config import Config, HttpClient, Provider
 from lunaroute.proxy.codex_login import CodexLogin
 from lunaroute.proxy.pool import Origin, Pool
 from lunaroute.proxy.settings import Settings
@@ -27,7 +27,7 @@ Local = Callable[[relay.Downstream], None]
 
 
 class Plans:
-    """Makes plans; keeps one pool for each origin and provider.
+    """Makes plans; keeps one pool for each origin (and way to connect to it: providers may share both).
 
     local: the proxy's own endpoints by name. warn: told once per change what is wrong with Codex's login file.
     """
@@ -36,7 +36,7 @@ class Plans:
                  warn: Callable[[str], None]) -> None:
         self.config, self.settings, self.local, self.is_own = config, settings, local, is_own
         self.router = Router(config)
-        self.pools: dict[tuple[str, Origin], Pool] = {}
+        self.pools: dict[tuple[Origin, str | None, HttpClient], Pool] = {}
         self._contexts: dict[str | None, ssl.SSLContext] = {}
         self._logins = {
             name: CodexLogin(provider.codex_auth, warn)
@@ -65,7 +65,7 @@ class Plans:
     def _address(self, plan: relay.Plan, decision: Decision, provider: Provider) -> None:
         parts = urlsplit(decision.base)
         origin = Origin(parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
-        key = (decision.provider, origin)
+        key = (origin, provider.ca_file, provider.http_client)
         if key not in self.pools:
             context = self._context(provider.ca_file) if origin.scheme == "https" else None
             self.pools[key] = Pool(origin, provider.http_client, context, self.settings, self.is_own)

@@ -143,7 +143,7 @@ class SqliteStore:
     ) -> None:
         self.path = path
         self._warn = warn
-        self._locate = locate
+        self.locate = locate
         self._wall = wall
         self._connection: sqlite3.Connection | None = None
         self._lock: int | None = None
@@ -152,6 +152,11 @@ class SqliteStore:
 
     def __repr__(self) -> str:
         return f"<SqliteStore {self.path} {'open' if self._connection else 'closed'}>"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a connection."""
+        return self._connection is not None
 
     # --- life -------------------------------------------------------------------------------------
     def open(self) -> None:
@@ -268,7 +273,7 @@ class SqliteStore:
             "parent_session_id": exchange.parent_session_id,
             "title": exchange.title,
             "titled": exchange.kind == "title" and exchange.state is not None,
-            "jsonl_path": self._locate(exchange.session_id, exchange.started_ns),
+            "jsonl_path": self.locate(exchange.session_id, exchange.started_ns),
             **{name: row[name] for name in ("client", "client_version", "provider", "dialect", "model_requested")},
         }
         connection.execute(_SESSION, session)

@@ -38,7 +38,10 @@ def path(tmp_path: Path) -> Path:
     )  # fmt: skip
 
 
-def ids(db: Connection, wanted: SessionFilter = SessionFilter(), **how: object) -> list[str]:
+ALL = SessionFilter()
+
+
+def ids(db: Connection, wanted: SessionFilter = ALL, **how: object) -> list[str]:
     return [row.session_id for row in queries.list_sessions(db, wanted, **how).rows]  # type: ignore[arg-type]
 
 
