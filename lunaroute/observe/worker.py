@@ -1,0 +1,377 @@
+"""The observer process: `python -m lunaroute.observe.worker --ring FD --wake FD --control FD`.
+
+A plain blocking process. The main thread reads the ring, feeds the observer and writes the stores; one thread answers
+the relay; the web UI has threads of its own. When the relay hangs up, what it had written is still read to its end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
+from lunaroute._fast.ring import Reader
+from lunaroute.errors import StoreError
+from lunaroute.observe import quiet
+from lunaroute.observe.capture import Allowance
+from lunaroute.observe.control import Control
+from lunaroute.observe.exchange import Context, Numbers
+from lunaroute.observe.mask import Masker
+from lunaroute.observe.metrics import Metrics
+from lunaroute.observe.observer import Observer
+from lunaroute.observe.sink import Sink, settled, weight
+from lunaroute.records import Exchange, Json, Record
+from lunaroute.stores.jsonl import JsonlStore
+from lunaroute.stores.sqlite import Resume, SqliteStore
+
+COMMIT_S = 0.1
+BATCH_BYTES = 8 * 1024 * 1024
+READ_BYTES = 512 * 1024
+# what all open exchanges may keep together: with the interpreter, the UI and a batch, the process stays below 100 MB
+BUDGET_BYTES = 32 * 1024 * 1024
+TEND_S = 600.0
+IDLE_S = 0.5
+LEFT_OPEN = "LunaRoute was stopped"
+ORPHANED = "the proxy process ended"
+
+
+class RunningUi(Protocol):
+    """What lunaroute.ui.server.start gives."""
+
+    url: str
+
+    def stop(self) -> None: ...
+
+
+class Clock:
+    """The wall clock as it was at the start, moved on by the steady one: a jump of the system's clock ages no file."""
+
+    def __init__(self) -> None:
+        steady = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+        self._steady = steady
+        self._offset = time.time() - time.clock_gettime(steady)
+
+    def now(self) -> float:
+        return self._offset + time.clock_gettime(self._steady)
+
+
+class Worker:
+    """Builds the observer's parts from the relay's first message and runs them."""
+
+    def __init__(self, reader: Reader, wake_fd: int, control: Control, start: Json) -> None:
+        self._reader = reader
+        self._wake_fd = wake_fd
+        self._control = control
+        self._start = start
+        self._config: Json = start["config"]
+        self._clock = Clock()
+        self._stop: Json | None = None
+        self._orphaned = False
+        self._deadline = float("inf")
+        self._batch: list[Record] = []
+        self._batch_bytes = 0
+        self._flushed = 0.0
+        self._tended = 0.0
+        self._errors = 0
+        self._dropped = 0
+        self._ui: RunningUi | None = None
+        self._ui_error: str | None = None
+        self._sinks: list[Sink] = []
+        self._log_requests = bool(self._config.get("logging", {}).get("log_requests"))
+        secrets = [word for word in (*start.get("secrets", ()), *start.get("access_tokens", ())) if word]
+        resume = self._open_stores()
+        recording = self._config["session_recording"]
+        self._observer = Observer(
+            Context(
+                boot_id=start["boot_id"],
+                masker=Masker(secrets),
+                numbers=Numbers(self._last_sequence),
+                budget=Allowance(BUDGET_BYTES),
+                capture_limit=int(recording["capture_limit_mb"] * 1024 * 1024),
+                places=resume.places,
+                running=resume.running,
+            ),
+            resume.finished,
+        )
+        self._metrics = Metrics(self._config.get("providers", {}), reader.counters, self._store_figures)
+
+    # --- stores ----------------------------------------------------------------------------------------
+    def _open_stores(self) -> Resume:
+        recording = self._config["session_recording"]
+        resume = Resume(finished=frozenset(), running=frozenset(), places={})
+        self._sqlite: SqliteStore | None = None
+        if not recording["enabled"]:
+            return resume
+        jsonl = None
+        if recording["jsonl"]["enabled"]:
+            retention = recording["jsonl"]["retention"]
+            jsonl = JsonlStore(
+                Path(recording["jsonl"]["directory"]),
+                warn=self._warn,
+                max_age_days=retention["max_age_days"],
+                max_size_mb=retention["max_size_mb"],
+                replayed=self._reader.counters()["observer_restarts_total"] > 0,
+            )
+            self._sinks.append(self._sink(jsonl))
+        if recording["sqlite"]["enabled"]:
+            self._sqlite = SqliteStore(Path(recording["sqlite"]["path"]), warn=self._warn)
+            if jsonl is not None:
+                self._sqlite.locate = jsonl.locate
+            self._sinks.append(self._sink(self._sqlite))
+        for sink in self._sinks:
+            sink.write([])
+        with contextlib.suppress(StoreError):
+            if self._sqlite is not None and self._sqlite.is_open:
+                resume = self._sqlite.resume(self._start["boot_id"])
+                closed = self._sqlite.interrupt_former(self._start["boot_id"])
+                if closed:
+                    self._control.log("info", "exchanges of an earlier run were closed as interrupted", count=closed)
+        return resume
+
+    def _sink(self, store: JsonlStore | SqliteStore) -> Sink:
+        return Sink(store, warn=self._warn, clock=time.monotonic)
+
+    def _last_sequence(self, session: str) -> int:
+        if self._sqlite is not None and self._sqlite.is_open:
+            with contextlib.suppress(StoreError):
+                return self._sqlite.last_sequence(session)
+        return 0
+
+    def _store_figures(self) -> dict[str, dict[str, int]]:
+        return {sink.store.name: {"lost": sink.lost, "ok": int(sink.error is None)} for sink in self._sinks}
+
+    def _warn(self, message: str) -> None:
+        self._control.log("warn", message)
+
+    # --- the UI ----------------------------------------------------------------------------------------
+    def _start_ui(self) -> None:
+        ui = self._config["ui"]
+        if not ui["enabled"]:
+            return
+        try:
+            from lunaroute.ui import server
+
+            self._ui = server.start(
+                Path(self._config["session_recording"]["sqlite"]["path"]),
+                ui["host"],
+                ui["port"],
+                status=self.status,
+                metrics=self._metrics.text,
+                allowed_hosts=list(self._config.get("allowed_hosts", ())),
+                access_tokens=list(self._start.get("access_tokens", ())),
+            )
+        except OSError as error:
+            where = f"{ui['host']}:{ui['port']}"
+            self._ui_error = (
+                f"the web UI cannot listen on {where}: {error.strerror or error}; free the port or set ui.port"
+            )
+        except Exception as error:  # recording must go on whatever the UI's fault is
+            self._ui_error = f"the web UI could not start: {type(error).__name__}: {error}"
+        if self._ui_error:
+            self._warn(self._ui_error)
+
+    # --- what the relay asks ---------------------------------------------------------------------------
+    def status(self) -> Json:
+        """How things stand."""
+        counters = self._reader.counters()
+        return {
+            "ok": all(sink.error is None for sink in self._sinks),
+            "lag_bytes": self._reader.unread_bytes,
+            "lag_events": sum(0 if sink.clear else 1 for sink in self._sinks) + len(self._batch),
+            "open_exchanges": self._observer.open,
+            "stores": [
+                {
+                    "name": sink.store.name,
+                    "ok": sink.error is None,
+                    "error": sink.error,
+                    "path": str(sink.store.path),
+                    "bytes": sink.store.size(),
+                    "lost": sink.lost,
+                }
+                for sink in self._sinks
+            ],
+            "ui": {"ok": self._ui is not None, "url": self._ui.url if self._ui else None, "error": self._ui_error},
+            "dropped": {name: value for name, value in counters.items() if name.startswith("tap_dropped")},
+            "orphans": self._observer.orphans,
+            "errors": self._errors,
+            "counters": counters,
+            "pid": os.getpid(),
+            "version": self._start.get("version"),
+            "proxy_url": self._start.get("proxy_url"),
+            "started_at_ns": self._start.get("started_at_ns"),
+        }
+
+    def answer(self, request: Json) -> Json | None:
+        """A request of the relay, in the control thread."""
+        command = request.get("cmd")
+        if command == "metrics":
+            return {"text": self._metrics.text().decode()}
+        if command == "status":
+            return self.status()
+        if command == "stop":
+            self._deadline = time.monotonic() + float(request.get("timeout_s", 5))
+            self._stop = request
+            self._wake()
+            return None  # given when all is stored
+        return {"error": "unknown command"}
+
+    def orphaned(self) -> None:
+        """The relay hung up."""
+        self._orphaned = True
+        self._wake()
+
+    def _wake(self) -> None:
+        """End the main thread's sleep (where the bell is a pipe it has no end of ours: then within IDLE_S)."""
+        with contextlib.suppress(OSError):
+            os.write(self._wake_fd, (1).to_bytes(8, "little"))
+
+    # --- the loop --------------------------------------------------------------------------------------
+    def run(self) -> None:
+        """Until told to stop, or until the relay is gone; then to the end of the ring."""
+        self._start_ui()
+        self._control.serve(self.answer, self.orphaned)
+        ui_url = self._ui.url if self._ui else None
+        self._control.send({"event": "ready", "ui_url": ui_url, "ui_error": self._ui_error})
+        gc.collect()
+        gc.freeze()
+        quiet.step_back()
+        idle = 0
+        while True:
+            ending = self._ending()
+            read = self._read()
+            now = time.monotonic()
+            if ending or now - self._flushed >= COMMIT_S or self._batch_bytes > BATCH_BYTES:
+                self._flush(now)
+            if read:
+                idle = 0
+                if now < self._deadline:
+                    continue
+            if ending:
+                break
+            if not self._reader.wait(COMMIT_S if self._batch or not self._clear() else IDLE_S):
+                idle += 1
+                if idle == 4:
+                    quiet.trim_memory()
+        self._end()
+        if self._stop is not None:
+            self._control.send({"id": self._stop.get("id"), "ok": True})
+
+    def _ending(self) -> bool:
+        """Asked before each read: what was written before the end was asked for is then read for certain."""
+        if self._stop is None and not self._orphaned:
+            return False
+        quiet.step_forward()
+        return True
+
+    def _read(self) -> bool:
+        observer = self._observer
+        observer.mark = self._reader.position
+        events = self._reader.read(READ_BYTES)
+        for event in events:
+            try:
+                records = observer.feed(*event)
+            except Exception as error:  # one exchange's record is lost, never the observer
+                self._errors += 1
+                observer.discard(event[1])
+                self._warn(f"an exchange could not be recorded: {type(error).__name__} in {_place(error)}")
+                continue
+            for record in records:
+                self._batch.append(record)
+                self._batch_bytes += weight(record)
+                if isinstance(record, Exchange) and record.state is not None:
+                    self._metrics.count(record)
+                    if self._log_requests:
+                        self._log_request(record)
+            if self._batch_bytes > BATCH_BYTES:
+                self._store()
+        return bool(events)
+
+    def _log_request(self, exchange: Exchange) -> None:
+        self._control.log(
+            "info",
+            "request",
+            id=exchange.id,
+            method=exchange.method,
+            path=exchange.target.partition("?")[0][:200],
+            status=exchange.status,
+            state=exchange.state.value if exchange.state else None,
+            provider=exchange.provider,
+            duration_ms=exchange.timings.done,
+        )
+
+    def _store(self) -> None:
+        batch, self._batch, self._batch_bytes = settled(self._batch), [], 0
+        for sink in self._sinks:
+            sink.write(batch)
+
+    def _clear(self) -> bool:
+        return all(sink.clear for sink in self._sinks)
+
+    def _flush(self, now: float) -> None:
+        """Commit, then give back the ring's space that is no longer needed."""
+        self._flushed = now
+        if self._batch or not self._clear():
+            self._store()
+        if self._reader.used_bytes * 2 > self._reader.size:
+            # the relay's room counts for more than what a killed observer would lose
+            self._observer.unpin()
+            self._reader.release(None)
+        elif self._clear():
+            keep = self._observer.keep_from()
+            self._reader.release(self._reader.position if keep is None else keep)
+        if now - self._tended >= TEND_S or not self._tended:
+            self._tended = now
+            for sink in self._sinks:
+                sink.tend(self._clock.now())
+        dropped = self._reader.counters()["tap_dropped_events_total"]
+        if dropped != self._dropped:
+            self._dropped = dropped
+            self._warn("the tap's ring was full: recorded bodies are incomplete (counted in /metrics)")
+
+    def _end(self) -> None:
+        why = ORPHANED if self._orphaned else LEFT_OPEN
+        self._batch += self._observer.interrupt(why)
+        self._store()
+        for sink in self._sinks:
+            sink.flush()
+            sink.store.close()
+        self._reader.release(None)
+        if self._ui is not None:
+            self._ui.stop()
+
+
+def _place(error: Exception) -> str:
+    """File and line of the fault: says where, and nothing of what was being recorded."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace else "?"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="lunaroute.observe.worker")
+    for name in ("--ring", "--wake", "--control"):
+        parser.add_argument(name, type=int, required=True)
+    given: Any = parser.parse_args(arguments)
+    os.umask(0o077)
+    # Ctrl-C and a service manager's TERM go to whole groups: the relay decides when its observer ends, or hangs up
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    quiet.tune_memory()
+    control = Control(socket.socket(fileno=given.control), time.monotonic)
+    start = control.receive()
+    if start is None or start.get("cmd") != "start":
+        return 2
+    worker = Worker(Reader(given.ring, given.wake), given.wake, control, start)
+    worker.run()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
