@@ -11,18 +11,18 @@ import click
 
 from lunaroute import __version__
 
-# name: (module, object, one line for the help)
+# name: (module, object, its line in the help)
 COMMANDS = {
-    "serve": ("serve", "serve"),
-    "env": ("env", "env"),
-    "status": ("control", "status"),
-    "stop": ("control", "stop"),
-    "restart": ("control", "restart"),
-    "logs": ("control", "logs"),
-    "doctor": ("doctor", "doctor"),
-    "sessions": ("sessions", "sessions"),
-    "config": ("configure", "config"),
-    "setup": ("setup", "setup"),
+    "serve": ("serve", "serve", "Run the server in the foreground (the default command)."),
+    "env": ("env", "env", "Start it in the background; print what points the assistants at it."),
+    "status": ("control", "status", "Say whether the server runs, and where."),
+    "stop": ("control", "stop", "Stop the running server."),
+    "restart": ("control", "restart", "Stop it and start it again in the background."),
+    "logs": ("control", "logs", "Print the server's log."),
+    "doctor": ("doctor", "doctor", "Check whether traffic flows; say what to do where it does not."),
+    "sessions": ("sessions", "sessions", "List and show what was recorded."),
+    "config": ("configure", "config", "Check the configuration, or show it with the origin of each value."),
+    "setup": ("setup", "setup", "Point Codex or Claude Code at the proxy for good, or undo that."),
 }
 HELP = ["-h", "--help"]
 
@@ -41,9 +41,14 @@ class Program(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module, name = COMMANDS[cmd_name]
+        module, name, _ = COMMANDS[cmd_name]
         command: click.Command = getattr(importlib.import_module(f"lunaroute.cli.{module}"), name)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """From the table: help must not have to load every command."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

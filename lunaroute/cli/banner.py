@@ -20,7 +20,7 @@ def banner(loaded: Loaded, ui_url: str | None, ui_error: str | None) -> str:
     base = base_url(config.host, config.port)
     lines = [
         f"LunaRoute listens on {base}",
-        f"  mode        passthrough, byte for byte; {_dialects(config.api_dialect)}",
+        f"  mode        passthrough, byte for byte: {_dialects(config.api_dialect)}",
         *(_provider(name, provider, loaded) for name, provider in config.providers.items()),
         f"  bypass      {BYPASS[config.bypass.enabled]}",
         f"  recording   {_recording(loaded)}",
@@ -31,7 +31,7 @@ def banner(loaded: Loaded, ui_url: str | None, ui_error: str | None) -> str:
 
 
 def _dialects(dialect: str) -> str:
-    both = "both APIs: /v1/messages to Anthropic, /v1/chat/completions and /v1/responses to OpenAI"
+    both = "the OpenAI and the Anthropic API"
     one = {"openai": "the OpenAI API only", "anthropic": "the Anthropic API only"}
     return one.get(dialect, both)
 

@@ -11,7 +11,7 @@ from lunaroute.cli.options import serve_options, settings
 from lunaroute.config import flat, plain
 
 
-@click.group(short_help="Check the configuration, or show it with the origin of each value.")
+@click.group()
 def config() -> None:
     """Check the configuration, or show it with the origin of each value.
 

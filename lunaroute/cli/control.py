@@ -21,7 +21,7 @@ STOP_SECONDS = 40.0
 NOT_RUNNING = 3  # as init scripts have it
 
 
-@click.command(short_help="Stop the running server.")
+@click.command()
 @address_options
 @click.option("--now", is_flag=True, help="Do not wait for running requests.")
 @click.option("--timeout", type=click.FloatRange(min=0.1), default=STOP_SECONDS, help="Seconds to wait.  [default: 40]")
@@ -37,7 +37,7 @@ def stop(config: str | None, flags: dict[str, object], now: bool, timeout: float
     click.echo(f"LunaRoute at {base_url(host, port)} stopped (pid {server.pid})", err=True)
 
 
-@click.command(short_help="Say whether the server runs, and where.")
+@click.command()
 @address_options
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def status(config: str | None, flags: dict[str, object], as_json: bool) -> None:
@@ -86,7 +86,7 @@ def _print(facts: dict[str, object], server: Running | None) -> None:
         click.echo("  It was started by another user or with another LUNAROUTE_HOME; `lunaroute stop` cannot end it.")
 
 
-@click.command(short_help="Stop the server and start it again in the background.")
+@click.command()
 @serve_options
 def restart(config: str | None, flags: dict[str, object]) -> None:
     """Stop the server and start it again in the background, with the options it had, or with the ones given here."""
@@ -107,7 +107,7 @@ def restart(config: str | None, flags: dict[str, object]) -> None:
     )
 
 
-@click.command(short_help="Print the server's log.")
+@click.command()
 @address_options
 @click.option("-f", "--follow", is_flag=True, help="Go on as the log grows, until Ctrl-C.")
 @click.option("-n", "--lines", type=click.IntRange(min=0), default=50, help="Lines to begin with.  [default: 50]")

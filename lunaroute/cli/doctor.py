@@ -19,7 +19,7 @@ from lunaroute.probe import base_url
 MARKS = {"ok": "  ok  ", "warn": " warn ", "fail": " FAIL "}
 
 
-@click.command(short_help="Check whether traffic flows, and say what to do where it does not.")
+@click.command()
 @address_options
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 @click.option("--offline", is_flag=True, help="Do not open connections to the providers.")

@@ -15,7 +15,7 @@ from lunaroute.errors import LunaRouteError
 from lunaroute.lifecycle import ensure, pid_path, read_pid, server_command
 
 
-@click.command(short_help="Start the server in the background; print what points the assistants at it.")
+@click.command()
 @serve_options
 @click.option("--shell", type=click.Choice(SHELLS), default="posix", help="Shell to print for.  [default: posix]")
 def env(config: str | None, flags: dict[str, object], shell: str) -> None:

@@ -20,7 +20,7 @@ from lunaroute.lifecycle import PidFile, Running, log_path, start_time
 log = logs.get("server")
 
 
-@click.command(short_help="Run the server in the foreground (the default command).")
+@click.command()
 @serve_options
 @click.option("--detached", is_flag=True, hidden=True)
 def serve(config: str | None, flags: dict[str, object], detached: bool) -> None:

@@ -67,7 +67,7 @@ TOOLS = {
 }
 
 
-@click.command(short_help="Point Codex or Claude Code at the proxy for good, or undo that.")
+@click.command()
 @click.argument("tool", type=click.Choice(list(TOOLS)))
 @click.option("--undo", is_flag=True, help="Bring the tool's settings back to what they were.")
 @address_options
