@@ -322,7 +322,7 @@ def test_secrets_are_masked_and_collected(environ: dict[str, str], tmp_path: Pat
     file = write(
         tmp_path,
         "access_tokens: [token-dummy-1]\nproviders:\n  openai:\n    api_key: sk-dummy-openai\n"
-        "    headers: {x-api-key: header-dummy}\n",
+        "    headers: {x-api-key: header-dummy, x-team: platform-team}\n",
     )
     loaded = load(file, environ, {})
     secrets = {"token-dummy-1", "sk-dummy-openai", "header-dummy"}
@@ -330,6 +330,7 @@ def test_secrets_are_masked_and_collected(environ: dict[str, str], tmp_path: Pat
     shown = repr(plain(loaded.config))
     assert not any(secret in shown for secret in secrets)
     assert plain(loaded.config)["providers"]["openai"]["api_key"] == "***"
+    assert plain(loaded.config)["providers"]["openai"]["headers"] == {"x-api-key": "***", "x-team": "platform-team"}
     assert plain(loaded.config, mask=False)["providers"]["openai"]["api_key"] == "sk-dummy-openai"
 
 

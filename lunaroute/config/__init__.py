@@ -7,6 +7,7 @@ never read unless it is named: a cloned repository must not choose where credent
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -62,6 +63,8 @@ __all__ = [
 ]
 
 MASK = "***"
+CREDENTIAL = re.compile(r"auth|key|token|cookie|secret|pass|cred|sign", re.IGNORECASE)  # names of headers
+SHORT = 8  # a shorter credential would be found inside ordinary words
 
 
 class Loaded(NamedTuple):
@@ -104,7 +107,7 @@ def load(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, obje
         secrets=secrets,
         file=found,
         home=home,
-        warnings=[*draft.warnings, *unknown_variables(environ, names), *_open_file(found, draft)],
+        warnings=[*draft.warnings, *unknown_variables(environ, names), *_open_file(found, draft, secrets)],
     )
 
 
@@ -114,7 +117,8 @@ def plain(config: Config, mask: bool = True) -> dict[str, Any]:
     if mask:
         for provider in tree["providers"].values():
             provider["api_key"] = MASK if provider["api_key"] else None
-            provider["headers"] = dict.fromkeys(provider["headers"], MASK)
+            headers = provider["headers"]
+            provider["headers"] = {name: MASK if CREDENTIAL.search(name) else headers[name] for name in headers}
         tree["access_tokens"] = [MASK for _ in tree["access_tokens"]]
     return tree
 
@@ -173,18 +177,25 @@ class _Places(NamedTuple):
 def _secrets(config: Config) -> list[str]:
     values = list(config.access_tokens)
     for provider in config.providers.values():
-        values += [provider.api_key or "", *provider.headers.values()]
-    # A short one would be found inside ordinary words.
-    return [value for value in dict.fromkeys(values) if len(value) >= 8]
+        values.append(provider.api_key or "")
+        values += [value for name, value in provider.headers.items() if CREDENTIAL.search(name)]
+    return [value for value in dict.fromkeys(values) if len(value) >= SHORT]
 
 
-def _open_file(file: Path | None, draft: Draft) -> list[str]:
+def _texts(value: object) -> list[str]:
+    """The texts in a value of the file, whatever its shape."""
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
+    return [item for item in items if isinstance(item, str)]
+
+
+def _open_file(file: Path | None, draft: Draft, secrets: list[str]) -> list[str]:
     """A warning where a file with a credential in it can be read by others."""
     if file is None or not file.is_file() or not file.stat().st_mode & 0o044:
         return []
     written = [
         key
         for key, entry in draft.entries.items()
-        if general(key) in SECRET_KEYS and entry.origin.startswith(f"{file}:") and not entry.lax and entry.value
+        if general(key) in SECRET_KEYS and entry.origin.startswith(f"{file}:") and not entry.lax
+        if not set(secrets).isdisjoint(_texts(entry.value))
     ]
     return [f"{file} holds a credential ({written[0]}) and others can read it: chmod 600 {file}"] if written else []
