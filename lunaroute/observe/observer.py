@@ -13,6 +13,8 @@ from lunaroute.records import Closed, Record, State
 # an exchange whose end was lost would stay for ever; this many open ones no client has
 MAX_OPEN = 20_000
 _STATES = tuple(State(word) for word in tap.STATES)
+# the proxy's own endpoints: nothing was asked of a model, and a probe every few seconds would bury the sessions
+_OWN = frozenset(("/", "/healthz", "/readyz", "/metrics"))
 
 
 class Observer:
@@ -99,7 +101,11 @@ class Observer:
             self._skipped.add(exchange)
             return []
         wall_ns, _connection, _before = tap.OPEN_HEADER.unpack_from(payload)
-        pending = Pending(self._context, ident, read_head(payload[tap.OPEN_HEADER.size :]), wall_ns, time_ns)
+        head = read_head(payload[tap.OPEN_HEADER.size :])
+        if head.first[0] in ("GET", "HEAD") and head.first[1].partition("?")[0] in _OWN:
+            self._skipped.add(exchange)
+            return []
+        pending = Pending(self._context, ident, head, wall_ns, time_ns)
         records: list[Record] = []
         if len(self._open) >= MAX_OPEN:
             records += self._give_up()
