@@ -2,6 +2,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 cdef enum:
     FIELDS_MAX = 1024
+    INCOMPLETE = -1         # of a scan: the head goes on
 
 cdef enum Kind:
     OTHER = 0

@@ -21,32 +21,52 @@ cdef extern from *:
         ['N']=1,['O']=1,['P']=1,['Q']=1,['R']=1,['S']=1,['T']=1,['U']=1,['V']=1,['W']=1,['X']=1,['Y']=1,['Z']=1,
         ['a']=1,['b']=1,['c']=1,['d']=1,['e']=1,['f']=1,['g']=1,['h']=1,['i']=1,['j']=1,['k']=1,['l']=1,['m']=1,
         ['n']=1,['o']=1,['p']=1,['q']=1,['r']=1,['s']=1,['t']=1,['u']=1,['v']=1,['w']=1,['x']=1,['y']=1,['z']=1};
-    /* length of the run of bytes legal in a field value (RFC 9110 5.5), eight at a time */
-    static inline uint32_t lr_value_run(const char *p, uint32_t n) {
-        const uint64_t ones = 0x0101010101010101ull, high = 0x8080808080808080ull;
-        uint32_t i = 0;
-        while (i < n) {
-            while (i + 8 <= n) {
-                uint64_t x; memcpy(&x, p + i, 8);
-                uint64_t low = (x - ones * 0x20) & ~x & high;
-                uint64_t d = x ^ (ones * 0x7f);
-                uint64_t del = (d - ones) & ~d & high;
-                if (low | del) break;
-                i += 8;
-            }
-            while (i < n) {
-                unsigned char c = (unsigned char)p[i];
-                if ((c < 0x20 && c != '\\t') || c == 0x7f) return i;
-                i++;
-                if (c == '\\t') break;
-                if ((i & 7) == 0 && i + 8 <= n) break;
-            }
+    #ifdef __SSE2__
+    #include <emmintrin.h>
+    #endif
+    /* offset of the first byte from i that is not legal in a field value (RFC 9110 5.5), or n */
+    static inline uint32_t lr_value_end(const char *p, uint32_t i, uint32_t n) {
+    #ifdef __SSE2__
+        const __m128i low = _mm_set1_epi8(0x1f), tab = _mm_set1_epi8(9), del = _mm_set1_epi8(0x7f);
+        while (i + 16 <= n) {
+            __m128i x = _mm_loadu_si128((const __m128i *)(p + i));
+            __m128i bad = _mm_andnot_si128(_mm_cmpeq_epi8(x, tab), _mm_cmpeq_epi8(_mm_min_epu8(x, low), x));
+            int m = _mm_movemask_epi8(_mm_or_si128(bad, _mm_cmpeq_epi8(x, del)));
+            if (m) return i + __builtin_ctz(m);
+            i += 16;
         }
+    #endif
+        for (; i < n; i++) {
+            unsigned char c = (unsigned char)p[i];
+            if ((c < 0x20 && c != '\\t') || c == 0x7f) return i;
+        }
+        return n;
+    }
+    /* offset of the first byte from i that is no token character, or n */
+    static inline uint32_t lr_token_end(const char *p, uint32_t i, uint32_t n) {
+    #ifdef __SSE2__
+        /* letters, digits and '-' sixteen at a time; any other token character by the table */
+        while (i + 16 <= n) {
+            __m128i x = _mm_loadu_si128((const __m128i *)(p + i));
+            __m128i a = _mm_sub_epi8(_mm_or_si128(x, _mm_set1_epi8(0x20)), _mm_set1_epi8('a'));
+            __m128i d = _mm_sub_epi8(x, _mm_set1_epi8('0'));
+            __m128i ok = _mm_or_si128(_mm_or_si128(_mm_cmpeq_epi8(_mm_min_epu8(a, _mm_set1_epi8(25)), a),
+                                                   _mm_cmpeq_epi8(_mm_min_epu8(d, _mm_set1_epi8(9)), d)),
+                                      _mm_cmpeq_epi8(x, _mm_set1_epi8('-')));
+            int m = _mm_movemask_epi8(ok) ^ 0xffff;
+            if (m == 0) { i += 16; continue; }
+            i += __builtin_ctz(m);
+            if (!LR_TOKEN[(unsigned char)p[i]]) return i;
+            i++;
+        }
+    #endif
+        while (i < n && LR_TOKEN[(unsigned char)p[i]]) i++;
         return i;
     }
     """
     const unsigned char LR_TOKEN[256]
-    uint32_t lr_value_run(const char *p, uint32_t n) noexcept nogil
+    uint32_t lr_value_end(const char *p, uint32_t i, uint32_t n) noexcept nogil
+    uint32_t lr_token_end(const char *p, uint32_t i, uint32_t n) noexcept nogil
     void *memmem(const void *hay, size_t n, const void *needle, size_t m) noexcept nogil
 
 cdef enum:
@@ -69,6 +89,7 @@ cdef enum:
 # 16 hex digits hold any length; more is a peer that plays games, even if they are zeros
 cdef enum:
     DIGITS_MAX = 16
+    METHOD_MAX = 32
 
 
 cdef bint same(const char *p, uint32_t n, const char *lower, uint32_t size) noexcept nogil:
@@ -151,7 +172,8 @@ cdef int classify(const char *p, uint32_t n) noexcept nogil:
 
 
 cdef int scan_fields(const char *p, uint32_t i, uint32_t n, Scan *s, const Limits *limits) noexcept nogil:
-    """The field lines from offset i to the blank line at the end. 0, or the status to refuse with."""
+    """The field lines from offset i to the blank line. 0, INCOMPLETE, or the status to refuse with. p[n] may be read (the
+    bytes object's own NUL), nothing behind it."""
     cdef uint32_t line, name, value, run
     cdef Field *f
     cdef int kind
@@ -161,14 +183,15 @@ cdef int scan_fields(const char *p, uint32_t i, uint32_t n, Scan *s, const Limit
     s.content_length = -1
     s.chunked = s.close = s.keep_alive = s.upgrade = s.upgrade_websocket = s.expect = False
     s.first = i
-    while i + 2 < n:
+    while p[i] != c"\r":
         if s.count >= <int>limits.header_count or s.count >= FIELDS_MAX:
             s.why = b"too many header fields"
             return 431
         line = i
-        while LR_TOKEN[<uint8_t>p[i]]:
-            i += 1
+        i = lr_token_end(p, i, n)
         name = i - line
+        if i >= n:
+            return INCOMPLETE
         if name == 0 or p[i] != c":":
             s.why = b"a header line is malformed"
             return 400
@@ -176,7 +199,12 @@ cdef int scan_fields(const char *p, uint32_t i, uint32_t n, Scan *s, const Limit
         while p[i] == c" " or p[i] == c"\t":
             i += 1
         value = i
-        i += lr_value_run(p + i, n - i)
+        i = lr_value_end(p, i, n)
+        if i + 1 >= n:
+            if i < n and p[i] != c"\r":
+                s.why = b"a header value has a control character or a bare line end in it"
+                return 400
+            return INCOMPLETE
         if p[i] != c"\r" or p[i + 1] != c"\n":
             s.why = b"a header value has a control character or a bare line end in it"
             return 400
@@ -218,15 +246,18 @@ cdef int scan_fields(const char *p, uint32_t i, uint32_t n, Scan *s, const Limit
                 s.origin = s.count
             elif kind == FETCH_SITE:
                 s.fetch_site = s.count
-        elif name > 10 and starts(p + line, name, b"anthropic-", 10):
-            s.signals |= ANTHROPIC_FIELD
-        elif name > 7 and starts(p + line, name, b"openai-", 7):
-            s.signals |= OPENAI_FIELD
+        elif s.status == 0:
+            if (p[line] | 32) == c"a" and name > 10 and starts(p + line, name, b"anthropic-", 10):
+                s.signals |= ANTHROPIC_FIELD
+            elif (p[line] | 32) == c"o" and name > 7 and starts(p + line, name, b"openai-", 7):
+                s.signals |= OPENAI_FIELD
         s.count += 1
-    if i + 2 != n or p[i] != c"\r" or p[i + 1] != c"\n":
-        s.why = b"the header block is malformed"
+    if i + 1 >= n:
+        return INCOMPLETE
+    if p[i + 1] != c"\n":
+        s.why = b"a line of the head ends in a bare carriage return"
         return 400
-    s.head_len = n
+    s.head_len = i + 2
     return framing(p, s, limits)
 
 
@@ -331,8 +362,8 @@ cdef bint known_method(const char *p, uint32_t n) noexcept nogil:
 
 
 cdef int scan_request(const char *p, Py_ssize_t n, Scan *s, const Limits *limits) noexcept nogil:
-    """A whole request head, p[0:n] through its blank line. 0, or the status to refuse it with (s.why says why)."""
-    cdef uint32_t i = 0
+    """The request head at p[0:n]. 0, INCOMPLETE, or the status to refuse it with (s.why says why)."""
+    cdef uint32_t i
     cdef uint32_t start
     cdef int status
     cdef uint8_t c
@@ -340,12 +371,16 @@ cdef int scan_request(const char *p, Py_ssize_t n, Scan *s, const Limits *limits
     s.status = 0
     s.count = 0
     s.host = s.length = s.coding = s.origin = s.fetch_site = -1
-    s.target_len = s.path_len = 0
-    while LR_TOKEN[<uint8_t>p[i]]:
-        i += 1
-    s.method_len = i
+    s.target = s.target_len = s.path_len = s.head_len = 0
+    s.method_len = i = lr_token_end(p, 0, <uint32_t>n)
+    if i > METHOD_MAX:
+        s.method_len = 0
+        s.why = b"this method is not supported"
+        return 501
+    if i >= n:
+        return INCOMPLETE
     if i == 0 or p[i] != c" ":
-        s.why = b"the request line is malformed"
+        s.why = b"this is not an HTTP request"
         return 400
     i += 1
     start = i
@@ -366,10 +401,14 @@ cdef int scan_request(const char *p, Py_ssize_t n, Scan *s, const Limits *limits
     if s.target_len > limits.url_bytes:
         s.why = b"the request target is too long"
         return 414
+    if i >= n:
+        return INCOMPLETE
     if p[i] != c" ":
         s.why = b"the request line is malformed"
         return 400
-    if n - i < 11 or memcmp(p + i + 1, b"HTTP/", 5) != 0:
+    if n - i < 11:
+        return INCOMPLETE
+    if memcmp(p + i + 1, b"HTTP/", 5) != 0:
         s.why = b"the request line is malformed"
         return 400
     i += 6
@@ -461,13 +500,19 @@ cdef bint of_openai(const char *p, uint32_t n) noexcept nogil:
 
 
 cdef int scan_response(const char *p, Py_ssize_t n, Scan *s, const Limits *limits) noexcept nogil:
-    """A whole answer head. 0, or 1 when it cannot be used (s.why says why)."""
-    cdef uint32_t i, run
+    """The answer head at p[0:n]. 0, INCOMPLETE, or 1 when it cannot be used (s.why says why)."""
+    cdef uint32_t i
+    cdef int status
     s.why = NULL
     s.status = 1
     s.count = 0
     s.host = s.length = s.coding = -1
-    if n < 15 or memcmp(p, b"HTTP/1.", 7) != 0 or (p[7] != c"0" and p[7] != c"1") or p[8] != c" ":
+    if memcmp(p, b"HTTP/1.", min(n, 7)) != 0:
+        s.why = b"the provider's answer does not begin with an HTTP/1.x status line"
+        return 1
+    if n < 14:
+        return INCOMPLETE
+    if (p[7] != c"0" and p[7] != c"1") or p[8] != c" ":
         s.why = b"the provider's answer does not begin with an HTTP/1.x status line"
         return 1
     s.minor = p[7] - 48
@@ -486,14 +531,15 @@ cdef int scan_response(const char *p, Py_ssize_t n, Scan *s, const Limits *limit
         s.why = b"the provider's status line is malformed"
         return 1
     s.reason = i
-    run = lr_value_run(p + i, <uint32_t>n - i)
-    s.reason_len = run
-    i += run
-    if p[i] != c"\r" or p[i + 1] != c"\n":
+    i = lr_value_end(p, i, <uint32_t>n)
+    s.reason_len = i - s.reason
+    if i < n and p[i] != c"\r" or i + 1 < n and p[i + 1] != c"\n":
         s.why = b"the provider's reason phrase has a control character in it"
         return 1
-    i += 2
-    return 1 if scan_fields(p, i, <uint32_t>n, s, limits) else 0
+    if i + 1 >= n:
+        return INCOMPLETE
+    status = scan_fields(p, i + 2, <uint32_t>n, s, limits)
+    return status if status <= 0 else 1
 
 
 # --- chunked bodies, RFC 9112 7.1 -------------------------------------------------------------------------------

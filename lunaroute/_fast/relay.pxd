@@ -38,6 +38,7 @@ cdef class Settings:
     cdef public object origin_allowed   # (origin or None, fetch_site or None, host) -> bool
     cdef public set live                # Downstream connections
     cdef dict plans
+    cdef int plans_version
     cdef bytes host_seen
     cdef Limits limits
     cdef int64_t head_timeout
@@ -102,7 +103,6 @@ cdef class Downstream:
     cdef readonly bint half_closed
     cdef readonly bint keep_alive
     cdef readonly bytes websocket_key
-    cdef int heads_seen
     cdef int messages_seen
     cdef public int64_t deadline        # ns; 0 = none
     cdef public str deadline_for
@@ -116,6 +116,9 @@ cdef class Downstream:
     cdef list queued                    # body pieces that wait for a connection
     cdef readonly bytes method
     cdef readonly bytes path
+    cdef Plan last_plan                 # of the request before: the same path mostly follows
+    cdef int last_signals
+    cdef int plans_version
     cdef int minor
     cdef bint is_head
     cdef readonly bint websocket
@@ -154,7 +157,8 @@ cdef class Downstream:
     cdef bint gone(self) except -1
     cdef void tell(self, int kind, const char *p, Py_ssize_t n, int64_t now) noexcept
     cdef void take(self, bytes data, int64_t now) except *
-    cdef Py_ssize_t begin(self, bytes data, Py_ssize_t start, Py_ssize_t head_len, int64_t now) except -2
+    cdef Py_ssize_t begin(self, bytes data, Py_ssize_t start, int64_t now) except -2
+    cdef bint same_target(self, const char *p)
     cdef void go(self, Py_ssize_t head, const char *p, Py_ssize_t n, bytes rest, int64_t now) except *
     cdef void attempt(self, int64_t now) except *
     cdef Py_ssize_t body_part(self, bytes data, Py_ssize_t start, list out, int64_t now) except -2
@@ -184,7 +188,6 @@ cdef class Upstream:
     cdef bint reading_paused
     cdef bint write_paused
     cdef readonly bint lost
-    cdef int heads_seen
     cdef int messages_seen
     # exchange
     cdef readonly Downstream owner
@@ -207,7 +210,7 @@ cdef class Upstream:
     cdef Py_ssize_t interim_head(self, bytes data, Py_ssize_t start, Py_ssize_t size, int64_t now, list out) except -2
     cdef Py_ssize_t open_tunnel(self, bytes data, Py_ssize_t start, Py_ssize_t size, int64_t now, list out) except -2
     cdef Py_ssize_t write_head(self, const char *p, bint none) except -1
-    cdef Py_ssize_t answer_head(self, bytes data, Py_ssize_t start, Py_ssize_t size, int64_t now, list out) except -2
+    cdef Py_ssize_t answer_head(self, bytes data, Py_ssize_t start, int64_t now, list out) except -2
     cdef Py_ssize_t body_part(self, bytes data, Py_ssize_t start, list out, int64_t now) except -2
     cdef bint feed(self, bytes data, Py_ssize_t start, Py_ssize_t end) except -1
     cdef void complete(self, int64_t now) except *

@@ -27,7 +27,7 @@ from httptools import HttpParserUpgrade, HttpRequestParser, HttpResponseParser
 from httptools.parser.errors import HttpParserError
 
 from lunaroute._fast.http1 cimport (
-    ACCOUNT, API_KEY, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTROL, FIELDS_MAX, Field, FOREIGN, HOP, HOST, Limits,
+    ACCOUNT, API_KEY, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTROL, FIELDS_MAX, Field, FOREIGN, HOP, HOST, INCOMPLETE, Limits,
     OTHER, OURS, Scan, Span, TRANSFER_ENCODING, UPGRADE, VENDOR_KEY, WEBSOCKET, chunks_between, chunks_done, chunks_feed,
     chunks_start, head_end, scan_request, scan_response, same,
 )
@@ -105,6 +105,7 @@ cdef enum:
 cdef enum:
     SPANS = 128                 # payload spans of one decoding step
     JOIN_MAX = 32768            # body pieces up to this are copied behind the head: cheaper than a second buffer
+    RESCAN_MAX = 4096           # a head that came in pieces is scanned anew at each piece up to this size
     PENDING_MAX = 65536         # bytes of a next request held while this one runs
     INTERIM_MAX = 32            # 1xx answers to one request
     BLANK_MAX = 8               # bytes of blank lines before a request line (RFC 9112 2.2)
@@ -210,6 +211,7 @@ cdef class Settings:
     def forget_plans(self):
         """The router's answers have changed."""
         self.plans.clear()
+        self.plans_version += 1
 
     def tick(self):
         """Look at every connection's deadlines; called a few times a second."""
@@ -241,7 +243,7 @@ cdef class Pool:
         while self.idle:
             u = <Upstream>self.idle.pop()
             self.settings.tap.count(UPSTREAM_IDLE, -1)
-            if u.lost or u.transport.is_closing():
+            if u.lost:
                 continue
             # a close or stray bytes that arrived but were not yet seen: such a connection must not get a request
             if now - u.idle_since > self.idle_ns or (now - u.idle_since > PEEK_AFTER_NS and u.fd >= 0 and lr_readable(u.fd)):
@@ -418,14 +420,13 @@ cdef class Downstream:
                     if p[at] == c"\r":
                         self.wait_for_head(data, at, now)
                         return
-                end = head_end(p + at, n - at, self.searched)
-                if end < 0:
+                if self.searched > RESCAN_MAX and head_end(p + at, n - at, self.searched) < 0:
                     self.wait_for_head(data, at, now)
                     return
-                self.searched = 0
-                end = self.begin(data, at, end, now)
+                end = self.begin(data, at, now)
                 if end < 0:
                     return
+                self.searched = 0
                 at = end
         finally:
             self.looping = False
@@ -440,57 +441,50 @@ cdef class Downstream:
         return at
 
     cdef void wait_for_head(self, bytes data, Py_ssize_t at, int64_t now) except *:
-        """The head is not whole yet: refuse what cannot become one, else keep it and set its deadline."""
+        """The head is not whole yet: keep it, set its deadline, bound it."""
         cdef const char *p = PyBytes_AS_STRING(data)
         cdef Py_ssize_t n = PyBytes_GET_SIZE(data)
-        cdef Py_ssize_t i
-        cdef const char *lf
-        cdef uint8_t c = <uint8_t>p[at]
         if n - at > self.settings.limits.head_bytes:
             self.refused(431 if memchr(p + at, c"\n", n - at) != NULL else 414, "the request head is larger than limits.head_bytes", now)
             return
-        if not (65 <= c <= 90) and c != c"\r":
-            self.refused(400, "this is not an HTTP request", now)
-            return
-        i = at
-        while True:
-            lf = <const char *>memchr(p + i, c"\n", n - i)
-            if lf == NULL:
-                break
-            i = lf - p + 1
-            if i < 2 or p[i - 2] != c"\r":
-                self.refused(400, "a line of the request head ends in a bare line feed", now)
-                return
         if self.state == IDLE:
             self.move(RECEIVING_HEAD)
             self.deadline = now + self.settings.head_timeout
         self.pending = data[at:] if at else data
         self.searched = n - at
 
-    cdef Py_ssize_t begin(self, bytes data, Py_ssize_t start, Py_ssize_t head_len, int64_t now) except -2:
-        """Begin the exchange whose head is data[start:start+head_len]. Returns the offset behind what was used of
-        data, or -1 where the request was refused or the connection is gone."""
+    cdef Py_ssize_t begin(self, bytes data, Py_ssize_t start, int64_t now) except -2:
+        """Begin the exchange whose head is at data[start:]. Returns the offset behind what was used of data, or -1 where
+        the head is not whole, the request was refused, or the connection is gone."""
         cdef Settings s = self.settings
         cdef const char *p = PyBytes_AS_STRING(data) + start
         cdef Py_ssize_t n = PyBytes_GET_SIZE(data) - start
-        cdef Py_ssize_t used, size
+        cdef Py_ssize_t used, size, head_len
         cdef int status, signals, drop = 0
         cdef bytes first = None
         cdef list out = None
         cdef Plan plan
 
-        if head_len > s.limits.head_bytes:
-            self.refused(431, "the request head is larger than limits.head_bytes", now)
+        status = scan_request(p, n, &S, &s.limits)
+        if status == INCOMPLETE:
+            self.wait_for_head(data, start, now)
             return -1
+        head_len = S.head_len
         self.keep_alive = True
-        status = scan_request(p, head_len, &S, &s.limits)
-        self.method = PyBytes_FromStringAndSize(p, S.method_len)
-        self.path = PyBytes_FromStringAndSize(p + S.target, S.path_len)
+        if not self.same_target(p):
+            self.method = PyBytes_FromStringAndSize(p, S.method_len)
+            self.path = PyBytes_FromStringAndSize(p + S.target, S.path_len)
+            self.last_plan = None
         self.minor = S.minor
-        self.begin_record(p, head_len, now)
+        if status == 0 and head_len > s.limits.head_bytes:
+            S.why = b"the request head is larger than limits.head_bytes"
+            status = 431
         if status:
+            if head_len or memchr(p, c"\n", n) != NULL:
+                self.begin_record(p, head_len if head_len else min(n, s.limits.head_bytes), now)
             self.refused(status, (<bytes>S.why).decode(), now)
             return -1
+        self.begin_record(p, head_len, now)
         self.keep_alive = S.minor == 1 and not S.close
         self.is_head = S.method_len == 4 and p[0] == c"H"
         if not s.host_ok(p + S.fields[S.host].value, S.fields[S.host].value_len):
@@ -502,7 +496,13 @@ cdef class Downstream:
                 s.origin_allowed(self.value(p, S.origin), self.value(p, S.fetch_site), self.value(p, S.host))
             if s.gate is not None or signals & CONTROL:
                 signals, drop = s.gate(self.method, self.path, self.fields(p), signals)
-            plan = s.plan(self.method, self.path, signals)
+            if self.last_plan is not None and signals == self.last_signals and self.plans_version == s.plans_version:
+                plan = self.last_plan
+            else:
+                plan = s.plan(self.method, self.path, signals)
+                self.last_plan = plan
+                self.last_signals = signals
+                self.plans_version = s.plans_version
         except Exception as error:
             if not hasattr(error, "status"):
                 raise
@@ -569,6 +569,15 @@ cdef class Downstream:
             self.received_at = now
         return start + used
 
+    cdef bint same_target(self, const char *p):
+        """Method and path are those of the request before on this connection."""
+        return (
+            self.path is not None and <uint32_t>PyBytes_GET_SIZE(self.path) == S.path_len
+            and <uint32_t>PyBytes_GET_SIZE(self.method) == S.method_len
+            and memcmp(PyBytes_AS_STRING(self.path), p + S.target, S.path_len) == 0
+            and memcmp(PyBytes_AS_STRING(self.method), p, S.method_len) == 0
+        )
+
     cdef object value(self, const char *p, int index):
         if index < 0:
             return None
@@ -604,7 +613,7 @@ cdef class Downstream:
 
     cdef bint agrees(self, bytes data, Py_ssize_t start, Py_ssize_t end) except -1:
         """llhttp sees the same request end at the same place. False: the request has been refused."""
-        self.heads_seen = self.messages_seen = 0
+        self.messages_seen = 0
         if self.parser is None:
             self.parser = HttpRequestParser(self)
         try:
@@ -615,13 +624,13 @@ cdef class Downstream:
         except HttpParserUpgrade:
             # llhttp steps aside at every Upgrade; such requests have no body (scan_request)
             self.parser = None
-            self.heads_seen = self.messages_seen = 1
+            self.messages_seen = 1
             if not self.websocket:
                 self.keep_alive = False         # what follows may be meant for the other protocol
         except HttpParserError:
             self.refused(400, "the request is malformed", lr_clock())
             return False
-        if self.heads_seen != 1 or self.messages_seen != (1 if self.body == NOTHING or self.done_with(end - start) else 0):
+        if self.messages_seen != (1 if self.body == NOTHING or self.done_with(end - start) else 0):
             self.refused(400, "the request is ambiguous", lr_clock())
             return False
         return True
@@ -629,9 +638,6 @@ cdef class Downstream:
     cdef bint done_with(self, Py_ssize_t used):
         """The body ends with the bytes that are being looked at (only LENGTH is not yet counted down then)."""
         return self.body == LENGTH and used >= <Py_ssize_t>S.head_len + self.left
-
-    def on_headers_complete(self):
-        self.heads_seen += 1
 
     def on_message_complete(self):
         self.messages_seen += 1
@@ -1285,7 +1291,7 @@ cdef class Upstream:
         self.interim = 0
         self.body = NOTHING
         self.reusable = True
-        self.heads_seen = self.messages_seen = 0
+        self.messages_seen = 0
 
     cdef void answer(self, bytes data, int64_t now) except *:
         cdef Downstream owner = self.owner
@@ -1306,14 +1312,13 @@ cdef class Upstream:
             n = PyBytes_GET_SIZE(data)
             at = 0
             while at < n and not self.head_done:
-                end = head_end(PyBytes_AS_STRING(data) + at, n - at, self.searched)
-                if end < 0:
+                if self.searched > RESCAN_MAX and head_end(PyBytes_AS_STRING(data) + at, n - at, self.searched) < 0:
                     self.wait_for_head(data, at, out, now)
                     return
-                self.searched = 0
-                at = self.answer_head(data, at, end, now, out)
+                at = self.answer_head(data, at, now, out)
                 if at < 0:
                     return
+                self.searched = 0
         if len(out) == 1:
             owner.send(out[0])
         elif out:
@@ -1324,29 +1329,31 @@ cdef class Upstream:
             self.complete(now)
 
     cdef void wait_for_head(self, bytes data, Py_ssize_t at, list out, int64_t now) except *:
-        cdef const char *p = PyBytes_AS_STRING(data) + at
         cdef Py_ssize_t n = PyBytes_GET_SIZE(data) - at
         if n > self.settings.limits.head_bytes:
             self.broken("the provider's answer head is larger than limits.head_bytes", 502, UPSTREAM_ERROR, now)
-            return
-        if memcmp(p, b"HTTP/1.", min(n, 7)) != 0:
-            self.broken("the provider's answer is not HTTP/1", 502, UPSTREAM_ERROR, now)
             return
         self.pending = data[at:] if at else data
         self.searched = n
         if out:
             self.owner.send(b"".join(out))
 
-    cdef Py_ssize_t answer_head(self, bytes data, Py_ssize_t start, Py_ssize_t size, int64_t now, list out) except -2:
+    cdef Py_ssize_t answer_head(self, bytes data, Py_ssize_t start, int64_t now, list out) except -2:
         """One head of an answer, interim or final, and what data has of its body. Returns the offset behind them, -1
         where the exchange has ended here."""
         cdef Downstream owner = self.owner
         cdef const char *p = PyBytes_AS_STRING(data) + start
         cdef Py_ssize_t n = PyBytes_GET_SIZE(data)
-        cdef Py_ssize_t written, end
+        cdef Py_ssize_t written, end, size
         cdef bint none
-        if size > self.settings.limits.head_bytes or scan_response(p, size, &S, &self.settings.limits):
-            self.broken((<bytes>S.why).decode() if S.why != NULL else "the provider's answer head is too large", 502, UPSTREAM_ERROR, now)
+        cdef int scanned = scan_response(p, n - start, &S, &self.settings.limits)
+        if scanned == INCOMPLETE:
+            self.wait_for_head(data, start, out, now)
+            return -1
+        size = S.head_len
+        if scanned or size > self.settings.limits.head_bytes:
+            self.broken((<bytes>S.why).decode() if S.why != NULL else "the provider's answer head is larger than limits.head_bytes",
+                        502, UPSTREAM_ERROR, now)
             return -1
         owner.tell(TAP_RESPONSE_HEAD, p, size, now)
         if S.status < 200:
@@ -1425,8 +1432,6 @@ cdef class Upstream:
     cdef bint feed(self, bytes data, Py_ssize_t start, Py_ssize_t end) except -1:
         """llhttp sees the answer end at the same place."""
         if self.parser is None:
-            if self.heads_seen:
-                return True             # a HEAD's answer: llhttp cannot know that it has no body
             self.parser = HttpResponseParser(self)
         try:
             if start == 0 and end == PyBytes_GET_SIZE(data):
@@ -1438,15 +1443,10 @@ cdef class Upstream:
             return True
         except HttpParserError:
             return False
-        if self.heads_seen != 1:
-            return False
         if self.owner.is_head:
-            self.parser = None
+            self.parser = None          # llhttp cannot know that this answer has no body
             return True
         return self.messages_seen == (1 if self.body == NOTHING else 0)
-
-    def on_headers_complete(self):
-        self.heads_seen += 1
 
     def on_message_complete(self):
         self.messages_seen += 1
@@ -1468,11 +1468,11 @@ cdef class Upstream:
         if owner.minor == 1:
             written = self.write_head(p, True)
             out.append(PyBytes_FromStringAndSize(self.settings.scratch, written))
-        self.heads_seen = self.messages_seen = 0
+        self.messages_seen = 0
         if not self.feed_interim(data, start, start + size):
             self.broken("the provider's interim answers are malformed", 502, UPSTREAM_ERROR, now)
             return -1
-        self.heads_seen = self.messages_seen = 0
+        self.messages_seen = 0
         return start + size
 
     cdef bint feed_interim(self, bytes data, Py_ssize_t start, Py_ssize_t end) except -1:
@@ -1482,7 +1482,7 @@ cdef class Upstream:
             self.parser.feed_data(memoryview(data)[start:end])
         except HttpParserError:
             return False
-        return self.heads_seen == 1 and self.messages_seen == 1
+        return self.messages_seen == 1
 
     cdef Py_ssize_t open_tunnel(self, bytes data, Py_ssize_t start, Py_ssize_t size, int64_t now, list out) except -2:
         cdef Downstream owner = self.owner
