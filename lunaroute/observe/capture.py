@@ -9,7 +9,7 @@ from __future__ import annotations
 from lunaroute.observe.decode import Decoder
 
 # decoded output beyond what is kept is still read for its facts, up to this many times the limit
-_DECODE_FACTOR = 4
+_DECODE_FACTOR = 2
 
 
 class Allowance:
