@@ -41,20 +41,26 @@ class Told:
 
 @dataclass
 class Assistant:
-    """The script. `compress`: gzip what clients accept gzip for."""
+    """The script. `compress`: gzip what clients accept gzip for. `websocket`: accept handshakes, or refuse with 426."""
 
     compress: bool = False
+    websocket: bool = True
     told: list[Told] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
 
     async def __call__(self, request: Request, wire: Wire) -> None:
         if request.header("upgrade") == "websocket":
-            await self._converse(await wire.websocket())
+            if self.websocket:
+                await self._converse(await wire.websocket())
+            else:
+                await wire.answer(426, [*JSON_HEAD, ("Upgrade", "h2c"), ("Connection", "Upgrade")], b"{}")
             return
         await wire.body()
         path = request.path
         if request.method == "HEAD" or path in ("/", "/api/hello"):
             await wire.answer(200, [("Content-Type", "text/plain")], b"")
+        elif "/wham/" in path:
+            await wire.answer(200, JSON_HEAD, b"{}")
         elif path.endswith("/models"):
             await wire.answer(200, JSON_HEAD, dump({"object": "list", "data": [], "models": []}))
         elif path.endswith("/messages/count_tokens"):

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.fakes import Upstream
-from tests.running import Running
+pytest.register_assert_rewrite("tests.messages", "tests.e2e.same")
+
+from tests.fakes import Upstream  # noqa: E402
+from tests.running import Running  # noqa: E402
 
 Serve = Callable[..., Running]
 
