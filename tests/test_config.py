@@ -303,7 +303,57 @@ def test_a_provider_of_another_name(environ: dict[str, str], tmp_path: Path) -> 
     backup = loaded.config.providers["anthropic-backup"]
     assert (backup.base_url, backup.http_client.timeout_secs) == ("https://api.anthropic.com", 5.0)
     assert backup.api_key is None  # another account: the vendor's variable is not meant for it
-    assert loaded.warnings == []
+    assert loaded.warnings == ["providers.anthropic-backup: nothing leads to it; rules for routing are not there yet"]
+
+
+def test_what_is_not_there_yet_is_said(environ: dict[str, str]) -> None:
+    assert load(None, environ, {"workers": 1}).warnings == []
+    assert "one relay process is started" in load(None, environ, {"workers": 4}).warnings[0]
+
+
+SEED = """
+# Save as config.yaml
+host: "127.0.0.1"
+port: 8081
+api_dialect: "both"  # Already the default!
+
+providers:
+  openai:
+    enabled: true
+    base_url: "https://api.openai.com/v1"  # Or use ChatGPT backend
+    # api_key: "sk-..."  # Optional: defaults to OPENAI_API_KEY env var
+    http_client:
+      timeout_secs: 600              # Request timeout (default: 600)
+      connect_timeout_secs: 10       # Connection timeout (default: 10)
+      pool_max_idle_per_host: 32     # Pool size (default: 32)
+      pool_idle_timeout_secs: 600    # Idle timeout (default: 600)
+      tcp_keepalive_secs: 60         # Keepalive (default: 60)
+      max_retries: 3                 # Retries (default: 3)
+
+  anthropic:
+    enabled: true
+
+session_recording:
+  enabled: true
+  sqlite:
+    enabled: true
+    path: "~/.lunaroute/sessions.db"
+  jsonl:
+    enabled: true
+    directory: "~/.lunaroute/sessions"
+    retention:
+      max_age_days: 30
+      max_size_mb: 1024
+
+ui:
+  enabled: true
+  host: "127.0.0.1"
+  port: 8082
+"""
+
+
+def test_the_file_that_users_know_is_the_default_written_out(environ: dict[str, str], tmp_path: Path) -> None:
+    assert load(write(tmp_path, SEED), environ, {}).config == load(None, environ, {}).config
 
 
 def test_other_machines_may_connect_with_tokens(environ: dict[str, str], tmp_path: Path) -> None:

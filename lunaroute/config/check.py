@@ -68,6 +68,7 @@ class Draft:
         tree["host"], tree["ui"]["host"] = tree["host"].strip("[]"), tree["ui"]["host"].strip("[]")
         config = msgspec.convert(tree, Config)
         self._listeners(config)
+        self._not_yet(config)
         for name in self._names:
             self._destinations(config, name)
         return config
@@ -166,6 +167,14 @@ class Draft:
         for host in config.allowed_hosts:
             if not HOST.match(host):
                 self._bad("allowed_hosts", f"expected host names without scheme, port or *, got {_shown('', host)}")
+
+    def _not_yet(self, config: Config) -> None:
+        """What is accepted and does nothing so far is said, so that nobody relies on it."""
+        if config.workers > 1:
+            self.warnings.append(f"workers: {config.workers}: one relay process is started; more are not there yet")
+        for name in self._names:
+            if name not in VENDORS:
+                self.warnings.append(f"providers.{name}: nothing leads to it; rules for routing are not there yet")
 
     def _destinations(self, config: Config, name: str) -> None:
         """A provider that is ourselves would be an endless loop (security.md L5)."""

@@ -114,8 +114,10 @@ class Sqlite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class Retention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How long and how much is kept."""
 
-    max_age_days: Annotated[int, Meta(ge=1, le=36_500, description="older sessions may be deleted")] = 30
-    max_size_mb: Annotated[int, Meta(ge=1, le=1 << 24, description="the oldest may be deleted above this")] = 1024
+    max_age_days: Annotated[int, Meta(ge=1, le=36_500, description="log files unchanged for longer are deleted")] = 30
+    max_size_mb: Annotated[int, Meta(ge=1, le=1 << 24, description="above this the oldest log files are deleted")] = (
+        1024
+    )
 
 
 class Jsonl(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -155,7 +157,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     host: Annotated[Text, Meta(description="address the proxy listens on")] = "127.0.0.1"
     port: Annotated[Port, Meta(description="port the proxy listens on")] = 8081
-    workers: Annotated[int, Meta(ge=1, le=64, description="relay processes")] = 1
+    workers: Annotated[int, Meta(ge=1, le=64, description="relay processes; more than 1 is not there yet")] = 1
     api_dialect: Annotated[
         Literal["both", "openai", "anthropic"], Meta(description="APIs that are served: both, openai or anthropic")
     ] = "both"
@@ -168,7 +170,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ui: Ui = Ui()
     logging: Logging = Logging()
     allowed_hosts: Annotated[list[Text], Meta(description="further Host names that clients may use")] = []
-    access_tokens: Annotated[list[Token], Meta(description="tokens of which a client must send one")] = []
+    access_tokens: Annotated[list[Token], Meta(description="tokens of which every client must send one")] = []
 
 
 class Setting(NamedTuple):
