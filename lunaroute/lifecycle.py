@@ -42,6 +42,7 @@ class Running(NamedTuple):
     log: str | None
     arguments: list[str]
     settings: str
+    ui_error: str | None = None
 
 
 def run_folder(home: Path) -> Path:

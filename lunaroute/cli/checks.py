@@ -23,7 +23,7 @@ from lunaroute.cli.setup import claude_file, codex_file
 from lunaroute.config import Loaded, Provider
 from lunaroute.errors import LunaRouteError
 from lunaroute.folders import private_folder
-from lunaroute.lifecycle import log_path
+from lunaroute.lifecycle import log_path, pid_path, read_pid
 from lunaroute.probe import base_url, occupant, probe
 from lunaroute.stores.readonly import Connection, NoRecord
 
@@ -66,9 +66,9 @@ def server(loaded: Loaded) -> Iterator[Finding]:
     if not loaded.config.ui.enabled:
         yield Finding("web UI", OK, "off")
     elif answer.ui is None:
-        advice = f"is port {loaded.config.ui.port} free? choose another: lunaroute restart --ui-port 8092"
-        found = occupant(loaded.config.ui.port)
-        yield Finding("web UI", FAIL, f"not there{f'; the port is taken by {found}' if found else ''}", advice)
+        kept = read_pid(pid_path(loaded.home, host, port))
+        why = kept.ui_error if kept and kept.ui_error else f"nothing on port {loaded.config.ui.port}"
+        yield Finding("web UI", FAIL, why, "lunaroute restart; on another port: lunaroute restart --ui-port 8092")
     else:
         yield _page(answer.ui)
 

@@ -62,7 +62,7 @@ def _run(loaded: Loaded, words: list[str], detached: bool) -> int:
         from lunaroute import server
 
         def announce(ready: server.Ready) -> None:
-            pid_file.write(facts._replace(instance=ready.instance, ui=ready.ui_url))
+            pid_file.write(facts._replace(instance=ready.instance, ui=ready.ui_url, ui_error=ready.ui_error))
             if detached:
                 log.info("ready", host=host, port=port, ui=ready.ui_url, ui_error=ready.ui_error, version=__version__)
                 for warning in loaded.warnings:

@@ -18,6 +18,7 @@ from lunaroute.cli import checks
 from lunaroute.cli.app import program
 from lunaroute.config import Loaded, load
 from lunaroute.config.settings import Provider
+from lunaroute.lifecycle import PidFile, Running
 
 BASE = "http://127.0.0.1:8081"
 
@@ -68,6 +69,29 @@ def test_a_foreign_program_on_the_port(home: Path) -> None:
         found = list(checks.server(loaded(home, port=foreign.getsockname()[1])))
     assert [finding.state for finding in found] == ["fail"]
     assert "is taken by" in found[0].text
+
+
+def test_a_ui_that_did_not_start_is_explained(home: Path) -> None:
+    settings = loaded(home)
+    host, port = settings.config.host, settings.config.port
+    body = b'{"product":"lunaroute","version":"0.1.0","instance":"x","pid":5,"ui":null}'
+
+    def serve(listener: socket.socket) -> None:
+        for answer in (body, b'{"stores":[{"name":"sqlite","ok":false,"error":"disk full","path":"/x"}]}'):
+            peer, _ = listener.accept()
+            with peer:
+                peer.recv(4096)
+                peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(answer) + answer)
+
+    with socket.create_server((host, port)) as listener, PidFile.take(settings.home, host, port) as held:
+        held.write(Running(5, 1, "x", host, port, None, None, [], "", ui_error="port 8082 is taken by x"))
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        found = list(checks.server(settings))
+        thread.join()
+    assert [(f.name, f.state) for f in found] == [("server", "ok"), ("recording", "fail"), ("web UI", "fail")]
+    assert found[1].text == "sqlite: disk full (/x)"
+    assert found[2].text == "port 8082 is taken by x"
 
 
 def test_places_of_the_record(home: Path) -> None:
