@@ -225,6 +225,18 @@ def facets(db: Connection) -> dict[str, list[str]]:
     }
 
 
+def pulse(db: Connection, session_id: str | None = None) -> str:
+    """A short text that is another one when something has been recorded since: of one session, or of all."""
+    if session_id is None:
+        found = db.rows("SELECT (SELECT MAX(last_at) FROM sessions), COUNT(*) FROM exchanges WHERE state IS NULL")
+    else:
+        found = db.rows(
+            "SELECT MAX(sequence), COUNT(*) FILTER (WHERE state IS NULL) FROM exchanges WHERE session_id = ?",
+            [valid_id(session_id)],
+        )
+    return f"{found[0][0] or 'none'}, {found[0][1]} running"
+
+
 def sizes(db: Connection) -> dict[str, int]:
     """Facts about the database for the status page."""
     return {

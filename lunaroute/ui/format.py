@@ -1,0 +1,134 @@
+"""Figures, spans and moments in the words of a page. Values in, text out."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+STATES = {
+    "ok": "OK",
+    "upstream_error": "Provider error",
+    "client_cancelled": "Cancelled",
+    "timeout": "Timed out",
+    "proxy_error": "Proxy error",
+    "interrupted": "Interrupted",
+}
+CLIENTS = {
+    "claude-code": "Claude Code",
+    "codex": "Codex",
+    "opencode": "OpenCode",
+    "gemini-cli": "Gemini CLI",
+    "anthropic-python": "Anthropic SDK (Python)",
+    "anthropic-js": "Anthropic SDK (JS)",
+    "openai-python": "OpenAI SDK (Python)",
+    "openai-js": "OpenAI SDK (JS)",
+}
+KINDS = {
+    "turn": "Turn",
+    "title": "Title",
+    "count": "Token count",
+    "models": "Model list",
+    "prewarm": "Prewarm",
+    "compaction": "Compaction",
+    "handshake": "WebSocket handshake",
+    "other": "Other request",
+}
+UNKNOWN = "\N{EN DASH}"
+
+
+def count(number: int | None) -> str:
+    """12, 1.2k, 34k, 1.2M; a dash where it is not known."""
+    if number is None:
+        return UNKNOWN
+    for limit, unit, mark in ((999_500, 1e6, "M"), (999.5, 1e3, "k")):
+        if number >= limit:
+            short = number / unit
+            return f"{short:.1f}{mark}" if short < 9.95 else f"{short:,.0f}{mark}"
+    return str(number)
+
+
+def exact(number: int | float | None) -> str:
+    """1,234,567."""
+    return UNKNOWN if number is None else f"{number:,.0f}"
+
+
+def span(milliseconds: float | None) -> str:
+    """0.12 ms, 45 ms, 2.3 s, 1 min 5 s, 2 h 3 min."""
+    if milliseconds is None:
+        return UNKNOWN
+    if milliseconds < 999.5:
+        return f"{milliseconds:.0f} ms" if milliseconds >= 9.95 else f"{milliseconds:.2g} ms"
+    seconds = milliseconds / 1000
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
+def size(octets: int | None) -> str:
+    """812 B, 1.2 kB, 3.4 MB."""
+    if octets is None:
+        return UNKNOWN
+    if octets < 1000:
+        return f"{octets} B"
+    for limit, unit, mark in ((999_500, 1e3, "kB"), (999_500_000, 1e6, "MB")):
+        if octets < limit:
+            return f"{octets / unit:.1f} {mark}" if octets / unit < 9.95 else f"{octets / unit:,.0f} {mark}"
+    return f"{octets / 1e9:.1f} GB"
+
+
+def moment(text: str) -> datetime | None:
+    """The database's time text as a time."""
+    try:
+        return datetime.fromisoformat(text).replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def when(text: str, now: datetime) -> str:
+    """A time near by as people say it: 14:02, yesterday 14:02, 21 Nov 14:02, 21 Nov 2025. In the zone of `now`."""
+    found = moment(text)
+    if found is None:
+        return text
+    local = found.astimezone(now.tzinfo)
+    days = (now.date() - local.date()).days
+    if days == 0:
+        return f"{local:%H:%M}"
+    if days == 1:
+        return f"Yesterday {local:%H:%M}"
+    if local.year == now.year:
+        return f"{local.day} {local:%b %H:%M}"
+    return f"{local.day} {local:%b %Y}"
+
+
+def in_full(text: str, now: datetime) -> str:
+    """2026-11-23 14:02:07 and the zone."""
+    found = moment(text)
+    return f"{found.astimezone(now.tzinfo):%Y-%m-%d %H:%M:%S %Z}" if found else text
+
+
+def iso(text: str) -> str:
+    """For `<time datetime>`."""
+    found = moment(text)
+    return found.isoformat().replace("+00:00", "Z") if found else ""
+
+
+def state(name: str | None) -> str:
+    """How it ended, in words."""
+    return "Running" if name is None else STATES.get(name, name)
+
+
+def state_word(name: str) -> str:
+    """The same for a filter, where `running` is a word like the others."""
+    return state(None if name == "running" else name)
+
+
+def client(name: str | None) -> str:
+    return "Unknown client" if not name else CLIENTS.get(name, name)
+
+
+def share(part: int | None, whole: int) -> str | None:
+    """A share in whole percent, None where there is nothing to share."""
+    return f"{100 * part / whole:.0f} %" if part is not None and whole > 0 else None
