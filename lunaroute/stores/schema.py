@@ -107,13 +107,19 @@ class Unusable(StoreError):
     """The file is no database of ours, is damaged, or is newer than this program."""
 
 
-def migrate(connection: sqlite3.Connection) -> None:
-    """Bring the database to VERSION; raises Unusable for a newer one or for a foreign one."""
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
+def check(connection: sqlite3.Connection) -> int:
+    """How many migrations the database has seen; raises Unusable for a newer or a foreign one, and changes nothing."""
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > VERSION:
         raise Unusable(f"it was written by a newer LunaRoute (schema {version}, this one knows {VERSION})")
     if version == 0 and connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
         raise Unusable("it is a database of another program")
+    return version
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the database to VERSION."""
+    version = check(connection)
     for number, statements in enumerate(MIGRATIONS[version:], start=version + 1):
         connection.execute("BEGIN IMMEDIATE")
         try:

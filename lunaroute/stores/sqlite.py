@@ -181,7 +181,7 @@ class SqliteStore:
         os.close(open_private(self.path, os.O_RDWR | os.O_CREAT))
         connection = sqlite3.connect(self.path, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000)
         try:
-            if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
+            if schema.check(connection) == 0:
                 connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # only before the first table; for retention
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
