@@ -19,7 +19,7 @@ from lunaroute.stores.rows import Bodies, ExchangeRow
 BYTES_LIMIT = 48 << 20  # bodies unfolded for one page
 TEXT_LIMIT = 12_000  # characters of one block on a session's page
 SIDE = ("title", "count", "models", "prewarm", "handshake", "other")
-_SUMMARY_KEYS = ("command", "cmd", "file_path", "path", "pattern", "query", "url", "description", "prompt", "input")
+_SUMMARY_KEYS = ("command", "cmd", "pattern", "query", "file_path", "path", "url", "description", "prompt", "input")
 _WRAPPED = re.compile(r"\s*<([a-zA-Z][\w-]{1,40})[\s>].*</\1>\s*", re.DOTALL)
 _GONE = 4  # so many blocks of the history missing at once: the client has replaced it
 
@@ -122,6 +122,10 @@ class _Unfolding:
         turn.error = talk.error
         if turn.side:
             turn.answer = self._entries("assistant", talk.answer.blocks if talk.answer else [])
+            for entry in turn.answer:
+                entry.text = _unwrapped(entry.text)
+            return
+        if not kept.request_body:  # still under way, or refused before there was one
             return
         self._describe(talk)
         fresh, turn.replaced = self._fresh(row, talk)
@@ -201,6 +205,15 @@ class _Unfolding:
             if block.call_id:
                 self._calls[block.call_id] = entry
         return entry
+
+
+def _unwrapped(text: str) -> str:
+    """The title out of the JSON object that a title call asks for; other text as it is."""
+    try:
+        title = msgspec.json.decode(text)["title"]
+    except (msgspec.DecodeError, RecursionError, TypeError, KeyError):
+        return text
+    return title if isinstance(title, str) else text
 
 
 def summary(arguments: str | None, limit: int = 160) -> str:

@@ -35,7 +35,7 @@ __all__ = ["Source", "application"]
 log = logging.getLogger("lunaroute.ui")
 HERE = Path(__file__).parent
 STATIC = {"app.css": "text/css", "app.js": "text/javascript", "icon.svg": "image/svg+xml"}
-TABS = {"conversation": "Conversation", "request": "Request", "response": "Response", "headers": "Headers and times"}
+TABS = {"conversation": "Conversation", "request": "Request", "response": "Response", "headers": "Details"}
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _STATUS = ((NotFound, 404), (NoRecord, 404), (BadQuestion, 400), (QueryError, 503))
 _HEADLINES = {

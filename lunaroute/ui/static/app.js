@@ -14,6 +14,7 @@ function showTheme(theme) {
   const word = `Theme: ${theme}`;
   themeButton.querySelector(".theme-word").textContent = word;
   themeButton.setAttribute("aria-label", `${word}. Change it`);
+  themeButton.title = word;
 }
 
 function setTheme(theme) {
