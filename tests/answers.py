@@ -95,7 +95,7 @@ class Assistant:
         while (message := await socket.receive()) is not None:
             asked = json.loads(message)
             if asked["type"] == "response.create":
-                for event in self._responses(asked)[1]:
+                for event in self._responses(asked | {"stream": True})[1]:
                     await socket.send(event.split(b"data: ", 1)[1].rstrip(b"\n").decode())
 
     def _tell(self, dialect: str, asked: Json, kind: str, stop: str, text: str) -> Told:

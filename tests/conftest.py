@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-pytest.register_assert_rewrite("tests.messages", "tests.e2e.same")
+pytest.register_assert_rewrite("tests.messages", "tests.e2e.same", "tests.e2e.loop")
 
 from tests.fakes import Upstream  # noqa: E402
 from tests.running import Running  # noqa: E402
