@@ -234,7 +234,7 @@ class Pending:
         if self.transport == "websocket" and not self.turn:
             return "handshake"
         method = "POST" if self.turn else self.method
-        return kind_of(method, self.path, self.head, self._asked or Request())
+        return kind_of(method, self.path, self.head, self._asked or Request(), self.dialect)
 
     def finish(
         self,

@@ -9,6 +9,7 @@ import hashlib
 import re
 from typing import Any
 
+from lunaroute import dialects
 from lunaroute.dialects.request import Request
 from lunaroute.dialects.values import loads, mapping, text
 from lunaroute.observe.heads import Head
@@ -128,8 +129,8 @@ def client_of(head: Head) -> tuple[str | None, str | None]:
 
 
 # --- what for ---------------------------------------------------------------------------------------
-def kind_of(method: str, path: str, head: Head, request: Request) -> str:
-    """turn, title, count, models, prewarm, compaction or other."""
+def kind_of(method: str, path: str, head: Head, request: Request, dialect: str = dialects.OTHER) -> str:
+    """turn, title, count, models, prewarm, compaction or other. dialect: what the relay routed a path of no name as."""
     parts = [part for part in path.split("/") if part]
     last = parts[-1] if parts else ""
     if last in ("count_tokens", "input_tokens"):
@@ -141,7 +142,9 @@ def kind_of(method: str, path: str, head: Head, request: Request) -> str:
         return "compaction"
     if asked == "prewarm" or not request.generate:
         return "prewarm"
-    if method != "POST" or last not in ("messages", "completions", "responses"):
+    named = last in ("messages", "completions", "responses")
+    routed = dialect != dialects.OTHER and dialects.of_path(path) == dialects.OTHER
+    if method != "POST" or not (named or routed):
         return "other"
     if not request.has_tools and (request.title_words or (request.json_answer and head.get("x-app") == "cli")):
         return "title"

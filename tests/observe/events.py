@@ -97,7 +97,7 @@ def message(text: str = "Hi", model: str = "claude-opus-5-5", **usage: int) -> b
     """A whole Anthropic answer as a stream."""
     usage = usage or {"input_tokens": 12, "output_tokens": 7}
     start = {"id": "msg_1", "model": model, "content": [], "usage": {**usage, "output_tokens": 1}}
-    events = [
+    events: list[dict[str, Any]] = [
         {"type": "message_start", "message": start},
         {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
         {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}},
