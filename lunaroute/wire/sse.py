@@ -33,6 +33,7 @@ class SseReader:
         "_event",
         "_id",
         "_limit",
+        "_names",
         "_partial",
         "_partial_size",
         "_size",
@@ -48,7 +49,8 @@ class SseReader:
         self._start = True
         self._data: list[bytes] = []
         self._size = 0
-        self._event = ""
+        self._event = "message"
+        self._names: dict[bytes, str] = {}
         self._id = ""
         self.dropped = 0
 
@@ -95,22 +97,34 @@ class SseReader:
         if self._start and lines:
             self._start = False
             lines[0] = lines[0].removeprefix(BOM)
+        # the lines of nearly all streams, `event: x`, `data: y` and blank ones, are read here without a further call
         for line in lines:
-            if not line:
+            if line.startswith(b"data: "):
+                self._add(line[6:])
+            elif not line:
                 if self._data:
                     self._dispatch(events)
-                self._event = ""
-            elif line.startswith(b"data:"):
-                self._add(line[6:] if line[5:6] == b" " else line[5:])
+                self._event = "message"
+            elif line.startswith(b"event: "):
+                name = line[7:]
+                known = self._names.get(name)
+                self._event = known if known is not None else self._name(name)
             elif line[0] != 0x3A:
                 self._field(line)
         return events
+
+    def _name(self, name: bytes) -> str:
+        """Event names come again and again; only a bounded number is remembered."""
+        text = name.decode("utf-8", "replace") or "message"
+        if len(self._names) < 256 and len(name) < 64:
+            self._names[name] = text
+        return text
 
     def _field(self, line: bytes) -> None:
         name, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if name == b"event":
-            self._event = value.decode("utf-8", "replace")
+            self._event = self._name(value)
         elif name == b"data":
             self._add(value)
         elif name == b"id" and b"\0" not in value:
@@ -126,7 +140,7 @@ class SseReader:
     def _dispatch(self, events: list[SseEvent]) -> None:
         if self._size <= self._limit + 1:
             data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
-            events.append(SseEvent(self._event or "message", data, self._id))
+            events.append(SseEvent(self._event, data, self._id))
         else:
             self.dropped += 1
         self._data = []
