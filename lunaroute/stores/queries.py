@@ -142,12 +142,12 @@ def resolve(db: Connection, text: str) -> str:
     found = [
         row[0]
         for row in db.rows(
-            "SELECT session_id FROM sessions WHERE session_id >= ? AND session_id < ? ORDER BY last_at DESC LIMIT 6",
+            "SELECT session_id FROM sessions WHERE session_id >= ? AND session_id < ? ORDER BY session_id LIMIT 6",
             [text, text + "{"],  # "{" sorts right after "z", the last letter an id can have
         )
     ]
-    if len(found) == 1:
-        return str(found[0])
+    if found and all(other.startswith(found[0]) for other in found):
+        return str(found[0])  # a subagent's id may go on from its parent's
     if found:
         raise NotFound(f"{text} is the beginning of several sessions: {', '.join(found[:5])}{', …' * (len(found) > 5)}")
     recent = [row[0] for row in db.rows("SELECT session_id FROM sessions ORDER BY last_at DESC LIMIT 1000")]

@@ -123,9 +123,7 @@ def session(source: Source, session_id: str, query: Mapping[str, str]) -> Sessio
     after, before = _number(query, "after"), _number(query, "before")
     with source.open() as db:
         row = queries.session(db, session_id)
-        window = queries.exchanges(
-            db, session_id, after=after or 0, before=before, limit=WINDOW, last=after is None
-        )
+        window = queries.exchanges(db, session_id, after=after or 0, before=before, limit=WINDOW, last=after is None)
         first = window[0].sequence if window else 0
         end = window[-1].sequence if window else 0
         former = queries.exchanges(db, session_id, before=first, limit=LOOK_BACK, last=True)

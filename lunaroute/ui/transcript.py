@@ -72,9 +72,10 @@ def transcript(
     load: Callable[[str], Bodies],
     before: ExchangeRow | None = None,
     text_limit: int = TEXT_LIMIT,
+    bytes_limit: int = BYTES_LIMIT,
 ) -> Transcript:
     """The window `rows`; `before` is the turn right before it, whose history is not shown again."""
-    unfolding = _Unfolding(text_limit)
+    unfolding = _Unfolding(text_limit, bytes_limit)
     if before is not None:
         unfolding.skip(before, _talk(before, load(before.id)))
     for row in rows:
@@ -94,10 +95,10 @@ def _talk(row: ExchangeRow, kept: Bodies) -> Conversation:
 class _Unfolding:
     """What has been seen so far, and what is made of it."""
 
-    def __init__(self, text_limit: int) -> None:
+    def __init__(self, text_limit: int, bytes_limit: int) -> None:
         self.found = Transcript()
         self._limit = text_limit
-        self._room = BYTES_LIMIT
+        self._room = bytes_limit
         self._seen: Counter[Print] = Counter()
         self._history: Counter[Print] = Counter()
         self._first: Print | None = None
@@ -122,8 +123,8 @@ class _Unfolding:
         turn.error = talk.error
         if turn.side:
             turn.answer = self._entries("assistant", talk.answer.blocks if talk.answer else [])
-            for entry in turn.answer:
-                entry.text = _unwrapped(entry.text)
+            for said in turn.answer:
+                said.text = _unwrapped(said.text)
             return
         if not kept.request_body:  # still under way, or refused before there was one
             return

@@ -142,12 +142,14 @@ def test_no_other_text_passes_as_an_id(path: Path, text: str) -> None:
 
 
 def test_resolve_takes_the_whole_id_or_its_only_beginning(tmp_path: Path) -> None:
-    names = ["abc", "abcd-1", "abz-2", "0f3c-9"]
+    names = ["abc", "abcd-1", "abz-2", "0f3c-9", "run7", "run7-agent1", "run7-agent2"]
     path = recorded.write(tmp_path / "db", [recorded.exchange(n, name) for n, name in enumerate(names, 1)])
     with Connection(path) as db:
         assert queries.resolve(db, "abc") == "abc"
         assert queries.resolve(db, "abz") == "abz-2"
-        with pytest.raises(NotFound, match="several sessions: abz-2, abcd-1, abc"):
+        assert queries.resolve(db, "run") == "run7"  # the parent, not its subagents
+        assert queries.resolve(db, "run7-agent2") == "run7-agent2"
+        with pytest.raises(NotFound, match="several sessions: abc, abcd-1, abz-2"):
             queries.resolve(db, "ab")
         with pytest.raises(NotFound, match=r"Nearest: abcd-1\b"):
             queries.resolve(db, "abdc-1")
