@@ -65,15 +65,16 @@ class Assistant:
             await wire.answer(200, JSON_HEAD, dump({"object": "list", "data": [], "models": []}))
         elif path.endswith("/messages/count_tokens"):
             await wire.answer(200, JSON_HEAD, dump({"input_tokens": 4242}))
-        elif path.endswith("/messages"):
-            await self._give(request, wire, *self._anthropic(request.json()))
-        elif path.endswith("/chat/completions"):
-            await self._give(request, wire, *self._chat(request.json()))
-        elif path.endswith("/responses"):
-            await self._give(request, wire, *self._responses(request.json()))
+        elif path.endswith(("/messages", "/chat/completions", "/responses")):
+            await self._give(request, wire, *self.answer(request))
         else:
             self.unknown.append(request.start)
             await wire.answer(404, JSON_HEAD, dump({"detail": "not scripted"}))
+
+    def answer(self, request: Request) -> tuple[bool, list[bytes], Json]:
+        """(whether it is to be streamed, its events, the same as one JSON object); told from now on."""
+        kinds = {"messages": self._anthropic, "completions": self._chat, "responses": self._responses}
+        return kinds[request.path.rsplit("/", 1)[1]](request.json())
 
     async def _give(self, request: Request, wire: Wire, stream: bool, events: list[bytes], whole: Json) -> None:
         """Ends as the vendors do: event streams chunked, other answers with a length."""

@@ -118,3 +118,19 @@ def drip(pieces: Iterable[tuple[bytes, Gate | None]], media: str = "text/event-s
         await wire.send(b"0\r\n\r\n")
 
     return script
+
+
+def held(pieces: Iterable[bytes], reached: threading.Event, media: str = "text/event-stream") -> Script:
+    """The pieces, then nothing more until the client's side ends; `reached` is set when that waiting begins."""
+
+    async def script(request: Request, wire: Wire) -> None:
+        await wire.body()
+        await wire.head(200, [("Content-Type", media), ("Transfer-Encoding", "chunked")])
+        for piece in pieces:
+            await wire.chunk(piece)
+        reached.set()
+        while await wire.connection.more():
+            pass
+        wire.close()
+
+    return script

@@ -66,17 +66,21 @@ def fresh_home(home: Path) -> Path:
     return home
 
 
-def run(home: Path, argv: list[str | Path], environ: Mapping[str, str], limit: float = LIMIT) -> Ran:
-    base = {
+def environment(home: Path) -> dict[str, str]:
+    """All that a client gets to know of the machine."""
+    return {
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "HOME": str(home),
         "TERM": "dumb",
         "TMPDIR": str(home),
         "LANG": "C.UTF-8",
     }
+
+
+def run(home: Path, argv: list[str | Path], environ: Mapping[str, str], limit: float = LIMIT) -> Ran:
     done = subprocess.run(
-        argv, env=base | environ, cwd=home / "work", stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        check=False, timeout=limit,
+        argv, env=environment(home) | environ, cwd=home / "work", stdin=subprocess.DEVNULL, capture_output=True,
+        text=True, check=False, timeout=limit,
     )  # fmt: skip
     return Ran(code=done.returncode, out=done.stdout, err=done.stderr)
 
