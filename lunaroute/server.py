@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import uvloop
 
-from lunaroute import logs
+from lunaroute import logs, tap
 from lunaroute._fast.ring import Writer
 from lunaroute.config import Loaded, plain
 from lunaroute.errors import StartError
@@ -34,7 +34,11 @@ from lunaroute.supervisor import Supervisor
 TICK = 0.25  # seconds between two looks at the deadlines
 EXPIRE_EVERY = 20  # ticks
 SLEPT = 5.0  # seconds the machine must have slept for its connections to be distrusted
-QUIET_TICKS = 40  # ticks without an event after which the ring's pages are given back
+QUIET_TICKS = 480  # ticks without an event after which the ring's pages are given back
+EVENTS = tap.COUNTERS.index("tap_events_total")
+REQUESTS = tap.COUNTERS.index("requests_total")
+BUSY_EVENTS = 500  # events in a tick from which on pages are made ready ahead of the writer
+AHEAD = 16 << 20
 RING_BYTES = 64 << 20
 RING_BYTES_OFF = 1 << 20
 DRAIN = 30.0  # seconds that running exchanges get at shutdown
@@ -223,8 +227,10 @@ class Server:
             for pool in self.plans.pools.values():
                 pool.discard_idle()
         self._asleep = asleep
-        events = self.ring.counter(10)
+        events = self.ring.counter(EVENTS)
         self._quiet = self._quiet + 1 if events == self._events else 0
+        if events - self._events > BUSY_EVENTS:
+            self.loop.run_in_executor(None, self.ring.populate, AHEAD)
         self._events = events
         if self._quiet == QUIET_TICKS:
             self.ring.idle()
@@ -249,7 +255,7 @@ class Server:
         await asyncio.sleep(0)
         self.ring.close()
         drained = await self.supervisor.end(FLUSH)
-        log.info("stopped", drained=drained, requests=self.ring.counter(2))
+        log.info("stopped", drained=drained, requests=self.ring.counter(REQUESTS))
         return 0
 
 

@@ -88,7 +88,7 @@ class Supervisor:
         """Start the process. It gets the ring, the bell and the control socket as inherited descriptors."""
         ours, theirs = socket.socketpair()
         fds = (self.ring.ring_fd, self.ring.wake_fd, theirs.fileno())
-        command = [sys.executable, "-m", "lunaroute.observe.worker"]
+        command = [sys.executable, "-P", "-m", "lunaroute.observe.worker"]
         for name, fd in zip(("--ring", "--wake", "--control"), fds, strict=True):
             command += [name, str(fd)]
         with theirs:

@@ -93,6 +93,8 @@ cdef class Downstream:
     # connection
     cdef readonly object transport
     cdef object write
+    cdef int fd
+    cdef bint buffered                  # the transport may hold bytes back
     cdef object parser
     cdef bytes pending
     cdef Py_ssize_t searched
@@ -170,7 +172,8 @@ cdef class Downstream:
     cdef void linger(self, int64_t now) except *
     cdef void hold(self, int why)
     cdef void release(self, int why)
-    cdef void send(self, object data) except *
+    cdef void send(self, bytes data) except *
+    cdef void send_all(self, list pieces) except *
 
 
 cdef class Upstream:
@@ -181,6 +184,8 @@ cdef class Upstream:
     cdef object write
     cdef object parser
     cdef readonly int fd
+    cdef bint plain                     # no TLS
+    cdef bint buffered
     cdef readonly int64_t idle_since
     cdef readonly uint32_t served
     cdef readonly uint32_t connect_us
@@ -217,4 +222,6 @@ cdef class Upstream:
     cdef void spoiled(self, list out, int64_t now) except *
     cdef void broken(self, str why, int status, int state, int64_t now) except *
     cdef void drop(self)
-    cdef void send(self, object data) except *
+    cdef bint straight(self, bytes data, int64_t now) except -1
+    cdef void send(self, bytes data) except *
+    cdef void send_two(self, bytes first, const char *p, Py_ssize_t n) except *

@@ -40,6 +40,12 @@ cdef extern from *:
     #include <stdint.h>
     #include <sys/socket.h>
     #include <time.h>
+    #include <string.h>
+    #include <sys/types.h>
+    #include <sys/uio.h>
+    #ifndef MSG_NOSIGNAL
+    #define MSG_NOSIGNAL 0          /* macOS: the interpreter ignores SIGPIPE */
+    #endif
     #ifndef POLLRDHUP
     #define POLLRDHUP 0
     #endif
@@ -57,6 +63,14 @@ cdef extern from *:
         struct pollfd p = {fd, POLLRDHUP, 0};
         return poll(&p, 1, 0) > 0 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL)) != 0;
     }
+    static ssize_t lr_send(int fd, const char *p, size_t n) {
+        return send(fd, p, n, MSG_DONTWAIT | MSG_NOSIGNAL);
+    }
+    static ssize_t lr_send_two(int fd, const char *a, size_t an, const char *b, size_t bn) {
+        struct iovec v[2] = {{(void *)a, an}, {(void *)b, bn}};
+        struct msghdr m; memset(&m, 0, sizeof m); m.msg_iov = v; m.msg_iovlen = 2;
+        return sendmsg(fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
+    }
     static int lr_readable(int fd) {
         char c; ssize_t r = recv(fd, &c, 1, MSG_PEEK | MSG_DONTWAIT);
         return !(r < 0 && (errno == EAGAIN || errno == EWOULDBLOCK));
@@ -65,6 +79,8 @@ cdef extern from *:
     int64_t lr_fixed
     int64_t lr_clock() noexcept nogil
     int64_t lr_wall() noexcept nogil
+    Py_ssize_t lr_send(int fd, const char *p, size_t n) noexcept nogil
+    Py_ssize_t lr_send_two(int fd, const char *a, size_t an, const char *b, size_t bn) noexcept nogil
     bint lr_hung_up(int fd) noexcept nogil
     bint lr_readable(int fd) noexcept nogil
 
@@ -290,6 +306,7 @@ cdef class Downstream:
         cdef Settings s = self.settings
         self.transport = transport
         self.write = transport.write
+        self.fd = transport.get_extra_info("socket").fileno()
         s.connections += 1
         self.number = s.connections
         s.live.add(self)
@@ -356,9 +373,9 @@ cdef class Downstream:
             self.bug(error)
         self.settings.live.discard(self)
         self.tap.count(CONNECTIONS_OPEN, -1)
+        self.fd = -1
         self.parser = None
         self.pending = None
-        self.write = None
 
     # --- flow control -------------------------------------------------------------------------------------------
 
@@ -734,11 +751,11 @@ cdef class Downstream:
         else:
             first = PyBytes_FromStringAndSize(scratch, head)
             if n:
-                rest = PyBytes_FromStringAndSize(p, n)
-            if rest is None:
-                u.send(first)
+                u.send_two(first, p, n)
+            elif rest is not None:
+                u.send_two(first, PyBytes_AS_STRING(rest), PyBytes_GET_SIZE(rest))
             else:
-                u.transport.writelines((first, rest))
+                u.send(first)
         if self.body == NOTHING:
             self.sent(now)
 
@@ -869,8 +886,23 @@ cdef class Downstream:
             return False
         return self.messages_seen == (1 if self.body == NOTHING else 0)
 
-    cdef void send(self, object data) except *:
+    cdef void send(self, bytes data) except *:
+        """Bytes to the client. Straight to the socket while the transport holds nothing back: uvloop's own write
+        costs as much as the system call (benchmarks/README.md); what the socket does not take goes the usual way."""
+        cdef Py_ssize_t n
+        if self.buffered and self.transport.get_write_buffer_size() == 0:
+            self.buffered = False
+        if self.fd >= 0 and not self.buffered:
+            n = lr_send(self.fd, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+            if n == PyBytes_GET_SIZE(data):
+                return
+            if n > 0:
+                data = data[n:]
+        self.buffered = True
         self.write(data)
+
+    cdef void send_all(self, list pieces) except *:
+        self.send(<bytes>pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
     # --- ends ---------------------------------------------------------------------------------------------------
 
@@ -908,7 +940,7 @@ cdef class Downstream:
         self.response_bytes = 0
         self.answered = True
         self.tell(TAP_LOCAL_ANSWER, PyBytes_AS_STRING(raw), PyBytes_GET_SIZE(raw), now)
-        self.write(raw)
+        self.send(raw)
         self.finish(state, why, now)
         self.next_request(now)
 
@@ -1201,8 +1233,8 @@ cdef class Upstream:
     def connection_made(self, transport):
         self.transport = transport
         self.write = transport.write
-        sock = transport.get_extra_info("socket")
-        self.fd = sock.fileno() if sock is not None else -1
+        self.fd = transport.get_extra_info("socket").fileno()
+        self.plain = transport.get_extra_info("ssl_object") is None
         self.pool.opened += 1
         self.settings.tap.count(UPSTREAM_OPEN, 1)
         self.settings.tap.count(UPSTREAM_CONNECTS, 1)
@@ -1242,7 +1274,6 @@ cdef class Upstream:
         self.pool.opened -= 1
         self.settings.tap.count(UPSTREAM_OPEN, -1)
         self.parser = None
-        self.write = None
         if owner is None:
             if self in self.pool.idle:
                 self.pool.idle.remove(self)
@@ -1276,9 +1307,38 @@ cdef class Upstream:
             self.owner.last_at = lr_clock()
             self.owner.release(HOLD_UPSTREAM)
 
-    cdef void send(self, object data) except *:
-        if self.write is not None:
+    cdef void send(self, bytes data) except *:
+        """Bytes to the provider; straight to the socket where there is no TLS (see Downstream.send)."""
+        cdef Py_ssize_t n
+        if self.buffered and self.transport.get_write_buffer_size() == 0:
+            self.buffered = False
+        if self.plain and self.fd >= 0 and not self.buffered:
+            n = lr_send(self.fd, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+            if n == PyBytes_GET_SIZE(data):
+                return
+            if n > 0:
+                data = data[n:]
+        self.buffered = True
+        if not self.lost:
             self.write(data)
+
+    cdef void send_two(self, bytes first, const char *p, Py_ssize_t n) except *:
+        """A head and a large piece behind it, in one system call."""
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(first)
+        cdef Py_ssize_t done = 0
+        if self.buffered and self.transport.get_write_buffer_size() == 0:
+            self.buffered = False
+        if self.plain and self.fd >= 0 and not self.buffered:
+            done = max(0, lr_send_two(self.fd, PyBytes_AS_STRING(first), size, p, n))
+            if done == size + n:
+                return
+        self.buffered = True
+        if self.lost:
+            return
+        if done < size:
+            self.transport.writelines((first[done:], PyBytes_FromStringAndSize(p, n)))
+        else:
+            self.write(PyBytes_FromStringAndSize(p + done - size, n - done + size))
 
     # --- answers ------------------------------------------------------------------------------------------------
 
@@ -1298,6 +1358,8 @@ cdef class Upstream:
         cdef Py_ssize_t n, at, end
         cdef list out
         if self.head_done:
+            if self.body == CHUNKED and self.rechunk and self.straight(data, now):
+                return
             out = []
             at = self.body_part(data, 0, out, now)
             if at < 0 or not self.feed(data, 0, at):
@@ -1319,14 +1381,35 @@ cdef class Upstream:
                 if at < 0:
                     return
                 self.searched = 0
-        if len(out) == 1:
-            owner.send(out[0])
-        elif out:
-            owner.transport.writelines(out)
+        if out:
+            owner.send_all(out)
         if self.head_done and self.body == NOTHING:
             if at < n:
                 self.reusable = False           # bytes beyond the answer
             self.complete(now)
+
+    cdef bint straight(self, bytes data, int64_t now) except -1:
+        """A piece that is one or a few whole chunks, with size lines as we would write them, and not the last: it goes as
+        it is. llhttp need not see it: it stands between two chunks before and after."""
+        cdef Chunks trial
+        cdef Span[4] spans
+        cdef int used, k
+        cdef const char *p = PyBytes_AS_STRING(data)
+        cdef Py_ssize_t n = PyBytes_GET_SIZE(data)
+        cdef Downstream owner = self.owner
+        if not chunks_between(&self.chunks):
+            return False
+        trial = self.chunks
+        trial.plain = True
+        if chunks_feed(&trial, p, n, spans, 4, &used, &self.settings.limits) != n or not trial.plain \
+                or not chunks_between(&trial) or chunks_done(&trial):
+            return False
+        self.chunks = trial
+        owner.response_bytes = trial.total
+        owner.send(data)
+        for k in range(used):
+            owner.tell(TAP_RESPONSE_BODY, p + spans[k].start, spans[k].size, now)
+        return True
 
     cdef void wait_for_head(self, bytes data, Py_ssize_t at, list out, int64_t now) except *:
         cdef Py_ssize_t n = PyBytes_GET_SIZE(data) - at
@@ -1395,7 +1478,7 @@ cdef class Upstream:
 
     cdef void spoiled(self, list out, int64_t now) except *:
         """The answer's body breaks the rules: what came before that still goes, then the client sees a cut (F8)."""
-        self.owner.transport.writelines(out)
+        self.owner.send_all(out)
         self.broken("the provider's answer is malformed", 502, UPSTREAM_ERROR, now)
 
     cdef Py_ssize_t first_part(self, bytes data, Py_ssize_t start, Py_ssize_t size, Py_ssize_t written, int64_t now,
@@ -1501,7 +1584,7 @@ cdef class Upstream:
             owner.response_bytes += n - start - size
             owner.tell(TAP_SERVER_FRAMES, p + start + size, n - start - size, now)
             out.append(data[start + size:])
-        owner.transport.writelines(out)
+        owner.send_all(out)
         early = owner.pending
         owner.pending = None
         owner.release(HOLD_PIPELINE)

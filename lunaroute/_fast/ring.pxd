@@ -9,6 +9,7 @@ cdef class Writer:
     cdef uint64_t tail              # last tail seen; reloaded only when space seems short
     cdef uint64_t reserve           # body pieces leave this much for open and close events
     cdef uint64_t high              # highest offset written since the pages were last given back
+    cdef uint64_t populated             # pages up to here are there
     cdef readonly int ring_fd
     cdef readonly int wake_fd       # the reader's end
     cdef int bell_fd                # our end (the same descriptor where eventfd exists)

@@ -23,6 +23,8 @@ class Writer:
         """Bytes written and not yet released by the reader."""
     def idle(self) -> bool:
         """To be called now and then: where the ring is empty, its pages are given back to the system. True if so."""
+    def populate(self, ahead: int) -> int:
+        """Make the next `ahead` bytes' pages present (Linux); bytes done. Releases the GIL; call it off the loop."""
     def close(self) -> None:
         """Mark the ring as ended cleanly and wake the reader."""
 
