@@ -97,6 +97,7 @@ class Pending:
         self._asked: Request | None = None
         self._asked_bytes = -1
         self.key: SessionKey | None = None
+        self.own_session = ident
         self.sequence = 0
         self.title: str | None = None
         self.status: int | None = None
@@ -216,7 +217,14 @@ class Pending:
         self.request.replace(self._mask.body(body))
 
     def _seat(self, asked: Request) -> None:
-        key = identify(self.head, asked, self.client) or SessionKey(self.id, OWN, self.client)
+        key = identify(self.head, asked, self.client)
+        if key is None:
+            # lists of models, probes and the like belong to no conversation: one session for all of a run
+            aside = kind_of(self.method, self.path, self.head, asked, self.dialect) in ("models", "other")
+            if aside and self.transport == "http":
+                key = SessionKey(f"{self._context.boot_id}-other", "none")
+            else:
+                key = SessionKey(self.own_session, OWN, self.client)
         self.key = key
         self.client = key.client or self.client
         place = self._context.places.get(self.id)
@@ -258,12 +266,19 @@ class Pending:
         if self.attempts:
             self.attempts[-1].sent = bool(flags & FLAG_WRITTEN)
         refused = self.status is not None and self.status >= 400 and self.dialect != dialects.OTHER
+        known = facts.model is not None or facts.response_id is not None
+        unread = lost or self.response.decode_error or self.status == 101
         if state is State.OK and (facts.error or refused):
             state = State.UPSTREAM_ERROR
+        elif state is State.OK and facts.stream and known and not facts.done and not unread:
+            # framed as if it were whole, but the dialect says that it is not: clients retry after this
+            state, error = State.UPSTREAM_ERROR, "the stream ended without its final event"
         elif state is State.CLIENT_CANCELLED and facts.done and not facts.error and not refused and not lost:
             # closing at the last event is how Codex and the SDKs end a good answer (clients.md section 9)
-            state = State.OK
-            error = None
+            state, error = State.OK, None
+        elif state is State.CLIENT_CANCELLED and self.kind == "handshake" and self.status == 101:
+            # a tunnel ends when its client goes; a turn that was under way then has a state of its own
+            state, error = State.OK, None
         if state is not State.OK:
             error = error or facts.error or (f"the provider answered {self.status}" if refused else None)
         record = self._record(state, error)

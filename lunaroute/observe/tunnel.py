@@ -58,6 +58,7 @@ class Tunnel:
         turn = Pending(self._context, f"{shake.id}-{self._count}", shake.head, shake.wall_at(time_ns), time_ns)
         turn.transport = "websocket"
         turn.turn = True
+        turn.own_session = shake.id
         turn.provider = shake.provider
         turn.dialect = shake.dialect
         turn.request.feed(message.data)

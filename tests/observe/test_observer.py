@@ -116,6 +116,8 @@ STATES: list[tuple[str, dict[str, Any], State, str | None]] = [
     ("refused", {"status": "429 Too Many Requests", "reply": LIMIT}, UPSTREAM, "rate_limit_error: slow"),
     ("refused-html", {"status": "502 Bad Gateway", "reply": b"<html>"}, UPSTREAM, "the provider answered 502"),
     ("error-in-stream", {"reply": message()[:200] + OVERLOADED}, UPSTREAM, "overloaded_error: o"),
+    ("no-final-event", {"reply": message()[:300]}, UPSTREAM, "the stream ended without its final event"),
+    ("no-stream-we-know", {"reply": b"data: x\n\n"}, State.OK, None),
     ("left-after-the-end", {"state": "client_cancelled"}, State.OK, None),
     ("left-before-the-end", {"state": "client_cancelled", "reply": message()[:-250]}, LEFT, None),
     ("upstream-cut", {"state": "upstream_error", "reply": message()[:300]}, UPSTREAM, None),
@@ -202,6 +204,16 @@ def test_sequence_goes_on_where_the_store_left_off() -> None:
     assert [one.sequence, two.sequence, alone.sequence] == [42, 43, 1]
     assert (one.title, two.title) == ("hello", None)
     assert (alone.session_id, alone.signal) == (f"{BOOT}-3", "own")
+
+
+def test_what_belongs_to_no_conversation_shares_a_session() -> None:
+    target = observer()
+    probes = [(1, "HEAD /api/hello"), (2, "GET /v1/models?client_version=1"), (3, "GET /v1/models")]
+    for number, first in probes:
+        done = last(
+            run(target, [opened(number, f"{first} HTTP/1.1"), answer(number, "HTTP/1.1 200 OK"), closed(number)])
+        )
+        assert (done.session_id, done.signal, done.sequence) == (f"{BOOT}-other", "none", number)
 
 
 # --- credentials ------------------------------------------------------------------------------------

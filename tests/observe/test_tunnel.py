@@ -158,7 +158,7 @@ def test_codex_leaves_without_a_close_frame() -> None:
         run(observer(), [*begin(), client(create()), server(completed()), closed(1, "client_cancelled")])
     )
     assert turn.state is State.OK
-    assert shake.kind == "handshake"
+    assert (shake.kind, shake.state) == ("handshake", State.OK)
 
 
 def test_two_requests_before_the_first_answer_are_answered_in_order() -> None:
@@ -172,6 +172,18 @@ def test_two_requests_before_the_first_answer_are_answered_in_order() -> None:
     ]
     one, two, _ = done(run(observer(), events))
     assert [(one.title, one.response_id), (two.title, two.response_id)] == [("a", "r1"), (None, "r2")]
+
+
+def test_a_socket_without_signals_is_one_session() -> None:
+    shake = [opened(1, "GET /v1/responses HTTP/1.1", ("Upgrade", "websocket")), *begin()[1:]]
+    one, two, end = done(
+        run(
+            observer(),
+            [*shake, client(create()), server(completed()), client(create()), server(completed()), closed(1)],
+        )
+    )
+    assert {one.session_id, two.session_id, end.session_id} == {f"{BOOT}-1"}
+    assert sorted((one.sequence, two.sequence, end.sequence)) == [1, 2, 3]
 
 
 def test_what_is_no_turn_stays_with_the_handshake() -> None:
