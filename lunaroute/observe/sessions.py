@@ -41,11 +41,6 @@ def identify(head: Head, request: Request, client: str | None) -> SessionKey | N
     return _claude(head, request, client) or _codex(head, request) or _opencode(head) or _simple(head, request, client)
 
 
-def named_by_head(head: Head, client: str | None) -> bool:
-    """Whether the headers alone settle it, so that the body need not be awaited."""
-    return identify(head, Request(), client) is not None
-
-
 def _claude(head: Head, request: Request, client: str | None) -> SessionKey | None:
     session = head.get("x-claude-code-session-id")
     source = "x-claude-code-session-id"
