@@ -28,6 +28,7 @@ CODE_LIMIT = 40_000  # of one fenced block: some lexers are slow on odd input
 VIEW_LIMIT = 1_000_000
 STRING_LIMIT = 8_000
 EVENTS_LIMIT = 400
+DEEPEST = 40  # levels of indentation
 
 _TAGS = {
     *("p", "br", "hr", "em", "strong", "s", "code", "pre", "span", "blockquote", "ul", "ol", "li", "a"),
@@ -36,6 +37,7 @@ _TAGS = {
 _ATTRIBUTES = {"a": {"href", "title"}, "span": {"class"}, "ol": {"start"}}
 _SCHEMES = {"http", "https", "mailto"}
 _LONG_STRING = re.compile(rf'"((?:[^"\\]|\\.){{{STRING_LIMIT}}})(?:[^"\\]|\\.)++"', re.DOTALL)
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+"?|[{}\[\],:]|[^\s{}\[\],:"]++', re.DOTALL)
 # only lexers that stay linear on anything; the rest of a hundred languages is not worth a stuck page
 _LEXERS = {
     "bash": "bash", "sh": "bash", "shell": "bash", "console": "console", "python": "python", "py": "python",
@@ -88,7 +90,10 @@ def pretty_json(body: bytes) -> tuple[Markup, str | None]:
     try:
         laid_out = msgspec.json.format(body, indent=2).decode("utf-8", "replace")
     except (msgspec.DecodeError, RecursionError):
-        return _cut(body.decode("utf-8", "replace"))
+        text = body.decode("utf-8", "replace")
+        if not text.lstrip().startswith(("{", "[")):
+            return _cut(text)
+        laid_out = _laid_out(text)
     shortened, count = _LONG_STRING.subn(_shorten, laid_out)
     shown, left_out = _cut(shortened, "json")
     if count and not left_out:
@@ -119,6 +124,28 @@ def looks_like_stream(body: bytes) -> bool:
     return body[:4096].lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"event:", b"data:", b":", b"id:", b"retry:"))
 
 
+def _laid_out(text: str) -> str:
+    """The same for what the strict reader refuses: a body that was cut, half a surrogate, endless nesting."""
+    pieces: list[str] = []
+    depth = length = 0
+    for token in _TOKEN.findall(text):
+        if token in "}]":
+            depth -= 1
+            pieces.append(_line(depth))
+        pieces.append(": " if token == ":" else token)
+        if token in "{[,":
+            depth += token != ","
+            pieces.append(_line(depth))
+        length += len(token) + 2 * min(max(depth, 0), DEEPEST)
+        if length > VIEW_LIMIT:
+            break
+    return "".join(pieces)
+
+
+def _line(depth: int) -> str:
+    return "\n" + "  " * min(max(depth, 0), DEEPEST)
+
+
 def _shorten(found: re.Match[str]) -> str:
     left_out = len(found[0]) - 2 - STRING_LIMIT
     return f'"{found[1]} … {left_out:,} more characters"'
@@ -132,7 +159,8 @@ def _cut(text: str, language: str | None = None) -> tuple[Markup, str | None]:
 
 
 def _coloured(text: str, lexer: Lexer) -> Markup:
-    return Markup(highlight(text, lexer, _formatter))
+    shown = Markup(highlight(text, lexer, _formatter))
+    return shown if text.endswith("\n") else Markup(shown.removesuffix("\n"))
 
 
 @lru_cache(maxsize=64)

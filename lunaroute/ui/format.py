@@ -127,8 +127,3 @@ def state_word(name: str) -> str:
 
 def client(name: str | None) -> str:
     return "Unknown client" if not name else CLIENTS.get(name, name)
-
-
-def share(part: int | None, whole: int) -> str | None:
-    """A share in whole percent, None where there is nothing to share."""
-    return f"{100 * part / whole:.0f} %" if part is not None and whole > 0 else None

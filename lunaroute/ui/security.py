@@ -49,13 +49,13 @@ COOKIE = "lunaroute_session"
 SESSION_S = 30 * 86400
 LOGIN_BODY = 8192
 
-_HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^\s:/@\[\]\\?#]+))(?::[0-9]{1,5})?", re.ASCII)
+_HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::[0-9]{1,5})?")
 _OPEN = ("/healthz", "/static/")  # no content of anybody's: what the login page and a probe need
 
 
 def host_name(text: str) -> str | None:
     """The name of a Host header or of a settings entry: lower case, without port and without a closing dot."""
-    found = _HOST.fullmatch(text.strip().lower())
+    found = _HOST.fullmatch(text.strip().lower()) if text.isascii() else None
     return (found[1] or found[2].removesuffix(".")) if found else None
 
 
