@@ -2,6 +2,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from lunaroute._fast.http1 cimport Chunks, Field, Limits
 from lunaroute._fast.ring cimport Writer
+from lunaroute._fast.tls cimport Tls
 
 # the states of an exchange, design.md section 6; the table of moves is in relay.pyx
 cdef enum State:
@@ -184,7 +185,8 @@ cdef class Upstream:
     cdef object write
     cdef object parser
     cdef readonly int fd
-    cdef bint plain                     # no TLS
+    cdef readonly Tls tls               # None: plain HTTP
+    cdef public object secured          # future: the handshake is done
     cdef bint buffered
     cdef readonly int64_t idle_since
     cdef readonly uint32_t served
@@ -224,4 +226,7 @@ cdef class Upstream:
     cdef void drop(self)
     cdef bint straight(self, bytes data, int64_t now) except -1
     cdef void send(self, bytes data) except *
+    cdef void shake(self, bytes data) except *
+    cdef bytes opened(self, bytes data)
+    cdef void send_raw(self, bytes data) except *
     cdef void send_two(self, bytes first, const char *p, Py_ssize_t n) except *

@@ -32,6 +32,7 @@ from lunaroute._fast.http1 cimport (
     chunks_start, head_end, scan_request, scan_response, same,
 )
 from lunaroute._fast.ring cimport Writer
+from lunaroute._fast.tls cimport Tls
 
 cdef extern from *:
     """
@@ -1220,12 +1221,13 @@ cdef Py_ssize_t rechunk(Chunks *c, bytes data, Py_ssize_t start, list out, const
 cdef class Upstream:
     """A connection to a provider: at most one exchange at a time, then back to the pool."""
 
-    def __cinit__(self, Pool pool):
+    def __cinit__(self, Pool pool, Tls tls=None):
+        self.tls = tls
         self.pool = pool
         self.settings = pool.settings
         self.fd = -1
 
-    def __init__(self, Pool pool):
+    def __init__(self, Pool pool, Tls tls=None):
         pass
 
     # --- asyncio's callbacks ------------------------------------------------------------------------------------
@@ -1234,10 +1236,41 @@ cdef class Upstream:
         self.transport = transport
         self.write = transport.write
         self.fd = transport.get_extra_info("socket").fileno()
-        self.plain = transport.get_extra_info("ssl_object") is None
         self.pool.opened += 1
         self.settings.tap.count(UPSTREAM_OPEN, 1)
         self.settings.tap.count(UPSTREAM_CONNECTS, 1)
+        if self.tls is not None:
+            self.shake(None)
+
+    cdef void shake(self, bytes data) except *:
+        """The TLS handshake, one step. `secured` gets its result: the pool waits for it."""
+        cdef bytes out
+        cdef object failure = None
+        try:
+            self.tls.shake(data)
+        except Exception as error:
+            failure = error
+        out = self.tls.left()
+        if out is not None:
+            self.write(out)
+        if failure is not None:
+            if not self.secured.done():
+                self.secured.set_exception(failure)
+            self.transport.close()
+        elif self.tls.ready:
+            self.secured.set_result(None)
+
+    cdef bytes opened(self, bytes data):
+        """Plaintext of what came; None where nothing of it is for the exchange."""
+        cdef bytes out
+        if not self.tls.ready:
+            self.shake(data)
+            return None
+        data = self.tls.decrypt(data)
+        out = self.tls.left()
+        if out is not None:
+            self.send_raw(out)
+        return data if data else None
 
     def took(self, uint32_t connect_us, uint32_t tls_us):
         """How long the connecting took, microseconds."""
@@ -1247,6 +1280,17 @@ cdef class Upstream:
     def data_received(self, bytes data):
         cdef Downstream owner = self.owner
         cdef int64_t now
+        if self.tls is not None:
+            try:
+                data = self.opened(data)
+            except Exception as error:
+                if owner is not None:
+                    self.broken("the TLS connection to the provider broke", 502, UPSTREAM_ERROR, lr_clock())
+                else:
+                    self.drop()
+                return
+            if data is None:
+                return
         if owner is None:
             self.drop()                 # nobody asked: what this is can only be guessed (F7)
             return
@@ -1274,6 +1318,9 @@ cdef class Upstream:
         self.pool.opened -= 1
         self.settings.tap.count(UPSTREAM_OPEN, -1)
         self.parser = None
+        if self.secured is not None and not self.secured.done():
+            self.secured.set_exception(exc or ConnectionResetError("closed during the TLS handshake"))
+            return
         if owner is None:
             if self in self.pool.idle:
                 self.pool.idle.remove(self)
@@ -1283,7 +1330,7 @@ cdef class Upstream:
         try:
             if owner.state == TUNNEL:
                 owner.end_tunnel(OK if exc is None else UPSTREAM_ERROR, "the provider closed the tunnel", now)
-            elif self.head_done and self.body == UNTIL_CLOSE and exc is None:
+            elif self.head_done and self.body == UNTIL_CLOSE and exc is None and (self.tls is None or self.tls.closed):
                 self.reusable = False
                 if self.rechunk:
                     owner.send(b"0\r\n\r\n")
@@ -1308,11 +1355,15 @@ cdef class Upstream:
             self.owner.release(HOLD_UPSTREAM)
 
     cdef void send(self, bytes data) except *:
-        """Bytes to the provider; straight to the socket where there is no TLS (see Downstream.send)."""
+        """Bytes to the provider."""
+        self.send_raw(data if self.tls is None else self.tls.encrypt(data))
+
+    cdef void send_raw(self, bytes data) except *:
+        """Straight to the socket while the transport holds nothing back (see Downstream.send)."""
         cdef Py_ssize_t n
         if self.buffered and self.transport.get_write_buffer_size() == 0:
             self.buffered = False
-        if self.plain and self.fd >= 0 and not self.buffered:
+        if self.fd >= 0 and not self.buffered:
             n = lr_send(self.fd, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
             if n == PyBytes_GET_SIZE(data):
                 return
@@ -1326,9 +1377,12 @@ cdef class Upstream:
         """A head and a large piece behind it, in one system call."""
         cdef Py_ssize_t size = PyBytes_GET_SIZE(first)
         cdef Py_ssize_t done = 0
+        if self.tls is not None:
+            self.send(first + PyBytes_FromStringAndSize(p, n))
+            return
         if self.buffered and self.transport.get_write_buffer_size() == 0:
             self.buffered = False
-        if self.plain and self.fd >= 0 and not self.buffered:
+        if self.fd >= 0 and not self.buffered:
             done = max(0, lr_send_two(self.fd, PyBytes_AS_STRING(first), size, p, n))
             if done == size + n:
                 return

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from lunaroute._fast import relay
+from lunaroute._fast.tls import Tls
 from lunaroute.config import HttpClient
 from lunaroute.errors import ConnectFailed
 from lunaroute.proxy.downstream import Downstream
@@ -159,13 +160,20 @@ class Pool(relay.Pool):
         connected = self._loop.time()
         try:
             self._options(sock)
-            tls: dict[str, Any] = {}
-            if self.context is not None:
-                tls = {"ssl": self.context, "server_hostname": self.origin.host}
-            _, protocol = await self._loop.create_connection(lambda: relay.Upstream(self), sock=sock, **tls)
+            tls = Tls(self.context, self.origin.host) if self.context is not None else None
+            protocol = relay.Upstream(self, tls)
+            if tls is not None:
+                protocol.secured = self._loop.create_future()
+            transport, _ = await self._loop.create_connection(lambda: protocol, sock=sock)
         except BaseException:
             sock.close()
             raise
+        if tls is not None:
+            try:
+                await protocol.secured
+            except BaseException:
+                transport.abort()
+                raise
         done = self._loop.time()
         protocol.took(int((connected - began) * 1e6) or 1, int((done - connected) * 1e6) if self.context else 0)
         return protocol
