@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 
-class SessionRow(msgspec.Struct, kw_only=True, omit_defaults=True):
+class SessionRow(msgspec.Struct, kw_only=True):
     """One session with its sums. `running`: exchanges of it that have no end yet."""
 
     session_id: str
@@ -35,7 +35,7 @@ class SessionRow(msgspec.Struct, kw_only=True, omit_defaults=True):
     running: int = 0
 
 
-class ExchangeRow(msgspec.Struct, kw_only=True, omit_defaults=True):
+class ExchangeRow(msgspec.Struct, kw_only=True):
     """One exchange without its bodies."""
 
     id: str

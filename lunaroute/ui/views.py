@@ -124,6 +124,7 @@ def application(source: Source, host: str, allowed_hosts: list[str], access_toke
         ],
         exception_handlers={HTTPException: refused},
     )
+    inner.router.redirect_slashes = False  # a redirect would repeat the Host header in its Location
     return Guard(inner, Hosts(host, allowed_hosts), keys, site.login_page)
 
 
