@@ -20,7 +20,7 @@ class LunaRouteError(Exception):
 
 
 class ConfigError(LunaRouteError):
-    """The configuration cannot be used. The text names file, line and key, what was expected and the nearest valid key."""
+    """The configuration cannot be used. The text names file, line and key, and what was expected."""
 
 
 class StartError(LunaRouteError):

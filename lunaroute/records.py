@@ -74,8 +74,8 @@ class Exchange(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     id: `<boot id, 12 hex>-<counter>`; sequence: 1, 2, ... inside its session. signal: what the session was read from (a
     header or body field's name, `own` where the client sent nothing). title: words for people, from the first question
-    or the client's own title call. overhead_ms: what the proxy itself took of the time. Header lists are `[name, value]` pairs in
-    wire order with credentials masked. Bodies are bytes as they came, with content codings undone where that could be
+    or the client's own title call. overhead_ms: what the proxy itself took of the time. Header lists are
+    `[name, value]` pairs in wire order with credentials masked. Bodies are bytes as they came, with content codings undone where that could be
     done within the limits (`*_decode_error` says when not); they are cut at the capture limit (`truncated`).
     """
 
@@ -122,7 +122,7 @@ class Exchange(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class SessionKey(msgspec.Struct, frozen=True):
-    """Where an exchange belongs. `source` names the signal it was read from; `parent` is the key of the parent session."""
+    """Where an exchange belongs. `source` names the signal it was read from; `parent` is the parent session's key."""
 
     id: str
     source: str
@@ -143,7 +143,7 @@ class Opened(msgspec.Struct, kw_only=True):
 
 
 class Closed(msgspec.Struct, kw_only=True):
-    """The end of an exchange whose beginning was lost with an earlier observer process: nothing but its end is known."""
+    """The end of an exchange whose beginning was lost with an earlier observer process; nothing else is known."""
 
     id: str
     session_id: str | None

@@ -45,6 +45,7 @@ DRAIN = 30.0  # seconds that running exchanges get at shutdown
 FLUSH = 10.0  # seconds that the observer gets to write what is left
 BACKLOG = 1024
 UI_PATIENCE = 5.0
+STATUS_PATIENCE = 1.0
 
 log = logs.get("server")
 
@@ -94,15 +95,17 @@ def _bind_words(host: str, port: int, error: OSError) -> str:
     if error.errno == 98 or "in use" in str(error):
         who = occupant(port)
         by = f" by {who}" if who else ""
-        return f"port {port} is taken{by}: {where} cannot be listened on; stop that program or choose another port with --port"
+        return f"port {port} is taken{by}: stop that program, or choose another port with --port"
     return f"{where} cannot be listened on: {(error.strerror or str(error)).lower()}"
 
 
 def _prepare_process() -> None:
     """As many descriptors as the system allows; no core dumps, which would hold credentials."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 1 << 16) if hard != resource.RLIM_INFINITY else 1 << 16, hard))
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (min(hard, 1 << 16) if hard != resource.RLIM_INFINITY else 1 << 16, hard)
+        )
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
@@ -129,14 +132,21 @@ class Server:
         bound = [(sock.getsockname()[0], sock.getsockname()[1]) for sock in self.sockets]
         if self.config.ui.enabled:
             bound.append((_numeric(self.config.ui.host), self.config.ui.port))
-        self.plans = Plans(self.config, self.settings, endpoints.table(), own_listeners(bound), log.warn)
+        self.plans = Plans(
+            self.config, self.settings, endpoints.table(), own_listeners(bound), log.warn, self.supervisor.learn
+        )
         self.settings.route = self.plans.plan
         self.stopping: asyncio.Event = asyncio.Event()
         self.now: asyncio.Event = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             self.loop.add_signal_handler(number, self._signal, number)
-        self.loop.add_signal_handler(signal.SIGHUP, log.info, "SIGHUP does nothing; use `lunaroute restart` for a new configuration")
-        servers = [await self.loop.create_server(lambda: Downstream(self.settings), sock=sock, backlog=BACKLOG) for sock in self.sockets]
+        self.loop.add_signal_handler(
+            signal.SIGHUP, log.info, "SIGHUP does nothing; use `lunaroute restart` for a new configuration"
+        )
+        servers = [
+            await self.loop.create_server(lambda: Downstream(self.settings), sock=sock, backlog=BACKLOG)
+            for sock in self.sockets
+        ]
         await self.supervisor.launch()
         _calm_collector()
         self._tick()
@@ -158,8 +168,15 @@ class Server:
             "started_at": datetime.fromtimestamp(self.started_at, UTC).isoformat(timespec="seconds"),
         }
 
-    def readiness(self) -> dict[str, Any]:
-        """Whether requests can be served, and the state of what is not needed for that."""
+    def readiness(self, deliver: Callable[[dict[str, Any]], None]) -> None:
+        """Whether requests can be served, and the state of what is not needed for that: asked of the observer."""
+
+        def reply(message: dict[str, Any] | None) -> None:
+            deliver({**self._facts(), "stores": message.get("stores", []) if message else []})
+
+        self.supervisor.ask({"cmd": "status"}, reply, STATUS_PATIENCE)
+
+    def _facts(self) -> dict[str, Any]:
         recording = self.config.session_recording.enabled
         return {
             "ready": not self.settings.draining,

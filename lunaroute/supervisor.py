@@ -94,7 +94,11 @@ class Supervisor:
         with theirs:
             # a session of its own: Ctrl-C in the terminal is for the relay, which then drains the observer
             self._process = subprocess.Popen(
-                command, pass_fds=fds, stdin=subprocess.DEVNULL, stdout=2, start_new_session=True,
+                command,
+                pass_fds=fds,
+                stdin=subprocess.DEVNULL,
+                stdout=2,
+                start_new_session=True,
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
             )
         ours.setblocking(False)
@@ -103,25 +107,31 @@ class Supervisor:
         self._control = control
         control.send({"cmd": "start", **self._start})
 
-    def ask(self, message: dict[str, Any], reply: Reply) -> None:
-        """Send a request; reply gets the answer, or None where none came in time."""
+    def ask(self, message: dict[str, Any], reply: Reply, patience: float = PATIENCE) -> None:
+        """Send a request; reply gets the answer, or None where none came in time (seconds)."""
         self._number += 1
         number = self._number
         if self._control is None or not self._control.send({"id": number, **message}):
             self.loop.call_soon(reply, None)
             return
-        timer = self.loop.call_later(float(message.get("timeout_s", 0)) + PATIENCE, self._answered, number, None)
+        timer = self.loop.call_later(float(message.get("timeout_s", 0)) + patience, self._answered, number, None)
         self._asked[number] = (reply, timer)
 
+    def learn(self, secret: str) -> None:
+        """A credential that the configuration does not have: to be masked in the record from now on."""
+        self._start["secrets"] = [*self._start["secrets"], secret]
+        if self._control is not None:
+            self._control.send({"cmd": "secret", "value": secret})
+
     async def end(self, timeout: float) -> bool:
-        """Let the observer write what is in the ring, within timeout seconds, and go. False where it had to be killed."""
+        """Let the observer write what is in the ring, within timeout seconds, and go. False: it had to be killed."""
         self._ending = True
         if self._again is not None:
             self._again.cancel()
         if self._process is None:
             return True
-        done: asyncio.Future[None] = self.loop.create_future()
-        self.ask({"cmd": "stop", "timeout_s": timeout}, lambda _: done.done() or done.set_result(None))
+        done: asyncio.Future[dict[str, Any] | None] = self.loop.create_future()
+        self.ask({"cmd": "stop", "timeout_s": timeout}, done.set_result)
         await done
         for _ in range(100):
             if self._process.poll() is not None:

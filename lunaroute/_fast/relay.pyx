@@ -982,6 +982,12 @@ cdef class Downstream:
             self.pending = None
             self.started_at = now
             self.take(data, now)
+            if self.half_closed and self.state < LINGERING and (self.state == RECEIVING_HEAD or self.body != NOTHING):
+                # what is missing of this request can never come
+                self.abandon()
+                self.finish(CLIENT_CANCELLED, "the client closed the connection before its request was complete", now)
+                self.state = CLOSED
+                self.transport.close()
             if self.state > IDLE:
                 return
         if self.pending is None:

@@ -39,9 +39,11 @@ _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9_-]{1,15} +")
 
 
 def forms(secret: str) -> list[bytes]:
-    """How a value may be written in a body: as it is, in a JSON string, in a URL."""
-    plain = secret.encode("utf-8", "replace")
-    written = {plain, dumps(secret)[1:-1].encode("utf-8", "replace"), quote(secret, safe="").encode()}
+    """How a value may be written in a body: as it is, in a JSON string (also one inside another), in a URL."""
+    once = dumps(secret)[1:-1]
+    texts = {secret, once, dumps(once)[1:-1]}
+    # for a key of letters and digits all of these are the same
+    written = {form.encode("utf-8", "replace") for text in texts for form in (text, quote(text, safe=""))}
     return [form for form in sorted(written, key=len, reverse=True) if len(form) >= MIN_SECRET]
 
 
@@ -50,6 +52,10 @@ class Masker:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._known = _ordered(form for secret in secrets for form in forms(secret))
+
+    def learn(self, secret: str) -> None:
+        """One more secret from now on; may be called from another thread."""
+        self._known = _ordered((*self._known, *forms(secret)))
 
     def for_request(self, head: Head) -> Mask:
         """The mask for an exchange that began with this head."""
@@ -99,7 +105,9 @@ class Mask:
 
     def fields(self, fields: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
         """Header fields; those that carry credentials by name lose their value."""
-        return [(name, MASK if name.lower() in SECRET_FIELDS else self.text(value)) for name, value in fields]
+        return [
+            (self.text(name), MASK if name.lower() in SECRET_FIELDS else self.text(value)) for name, value in fields
+        ]
 
     def target(self, target: str) -> str:
         """A request target; query values that are credentials by name lose their value."""

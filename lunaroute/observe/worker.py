@@ -85,12 +85,13 @@ class Worker:
         self._sinks: list[Sink] = []
         self._log_requests = bool(self._config.get("logging", {}).get("log_requests"))
         secrets = [word for word in (*start.get("secrets", ()), *start.get("access_tokens", ())) if word]
+        self._masker = Masker(secrets)
         resume = self._open_stores()
         recording = self._config["session_recording"]
         self._observer = Observer(
             Context(
                 boot_id=start["boot_id"],
-                masker=Masker(secrets),
+                masker=self._masker,
                 numbers=Numbers(self._last_sequence),
                 budget=Allowance(BUDGET_BYTES),
                 capture_limit=int(recording["capture_limit_mb"] * 1024 * 1024),
@@ -214,6 +215,9 @@ class Worker:
             return {"text": self._metrics.text().decode()}
         if command == "status":
             return self.status()
+        if command == "secret":
+            self._masker.learn(str(request.get("value", "")))
+            return None
         if command == "stop":
             self._deadline = time.monotonic() + float(request.get("timeout_s", 5))
             self._stop = request

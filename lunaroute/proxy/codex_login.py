@@ -19,10 +19,10 @@ MAX_BYTES = 1 << 20
 
 
 class CodexLogin:
-    """One login file."""
+    """One login file. warn gets sentences for people; learned each token, so that it can be masked in the record."""
 
-    def __init__(self, config: CodexAuth, warn: Callable[[str], None]) -> None:
-        self.config, self._warn = config, warn
+    def __init__(self, config: CodexAuth, warn: Callable[[str], None], learned: Callable[[str], None]) -> None:
+        self.config, self._warn, self._learned = config, warn, learned
         self._seen: tuple[int, ...] | None = None
         self._token: str | None = None
         self._account: str | None = None
@@ -59,7 +59,9 @@ class CodexLogin:
         try:
             self._take(_read(path))
         except (OSError, msgspec.DecodeError, ValueError) as error:
-            self._warn(f"codex_auth: {path} cannot be used ({_why(error)}); log in with `codex login`, or switch codex_auth off")
+            self._warn(
+                f"codex_auth: {path} cannot be used ({_why(error)}); run `codex login`, or switch codex_auth off"
+            )
 
     def _take(self, tree: Any) -> None:
         value = tree
@@ -68,6 +70,7 @@ class CodexLogin:
         if not isinstance(value, str) or not value.isascii() or not value.isprintable() or " " in value:
             raise ValueError(f"no token at {self.config.token_field}")
         self._token = value
+        self._learned(value)
         tokens = tree.get("tokens")
         account = self.config.account_id or (tokens.get("account_id") if isinstance(tokens, dict) else None)
         if isinstance(account, str) and account.isascii() and account.isprintable():

@@ -30,7 +30,7 @@ class Downstream(relay.Downstream):
         return http1.error(status, message, self.path or b"", written=written, close=close, head=self.method == b"HEAD")
 
     def half_close(self) -> bool:
-        """The client sent FIN after a complete request. Does it still wait? True: it is gone, the exchange is cancelled."""
+        """The client sent FIN after a complete request. Does it still wait? True: it is gone, and the exchange too."""
         gone = has_gone(self.transport)
         if gone is None:
             self.deadline = self.deadline if self.deadline_for == "half-closed" else relay.now_ns() + GRACE_NS

@@ -17,12 +17,16 @@ NO_STORE = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")
 
 
 class Endpoints:
-    """identity and readiness are asked at each request; metrics calls back with the text, or None where it is not to be
-    had (the observer restarts)."""
+    """identity is asked at each request; readiness and metrics call back: with the facts, and with the text or None
+    where it is not to be had (the observer restarts)."""
 
-    def __init__(self, identity: Callable[[], dict[str, Any]], readiness: Callable[[], dict[str, Any]],
-                 metrics: Callable[[Callable[[bytes | None], None]], None]) -> None:
-        self.identity, self.readiness, self._metrics = identity, readiness, metrics
+    def __init__(
+        self,
+        identity: Callable[[], dict[str, Any]],
+        readiness: Callable[[Callable[[dict[str, Any]], None]], None],
+        metrics: Callable[[Callable[[bytes | None], None]], None],
+    ) -> None:
+        self.identity, self._readiness, self._metrics = identity, readiness, metrics
 
     def table(self) -> dict[str, Local]:
         """By the names that the router uses."""
@@ -38,13 +42,20 @@ class Endpoints:
         self._json(client, 200, self.identity())
 
     def readyz(self, client: relay.Downstream) -> None:
-        facts = self.readiness()
-        self._json(client, 200 if facts["ready"] else 503, facts)
+        exchange = client.exchange
+
+        def deliver(facts: dict[str, Any]) -> None:
+            if client.exchange == exchange:  # else the client has gone meanwhile
+                self._json(client, 200 if facts["ready"] else 503, facts)
+
+        self._readiness(deliver)
 
     def root(self, client: relay.Downstream) -> None:
         facts = self.identity()
         hint = "This is the proxy; point ANTHROPIC_BASE_URL or OPENAI_BASE_URL (with /v1) here."
-        self._json(client, 200, {"product": facts["product"], "version": facts["version"], "ui": facts["ui"], "hint": hint})
+        self._json(
+            client, 200, {"product": facts["product"], "version": facts["version"], "ui": facts["ui"], "hint": hint}
+        )
 
     def metrics(self, client: relay.Downstream) -> None:
         exchange = client.exchange
@@ -67,6 +78,7 @@ class Endpoints:
 
     @staticmethod
     def _send(client: relay.Downstream, status: int, body: bytes, kind: str) -> None:
-        raw = http1.answer(status, body, content_type=kind, head=client.method == b"HEAD", close=not client.keep_alive,
-                           fields=NO_STORE)
+        raw = http1.answer(
+            status, body, content_type=kind, head=client.method == b"HEAD", close=not client.keep_alive, fields=NO_STORE
+        )
         client.answer(raw, status)

@@ -1,4 +1,4 @@
-"""From the router's decision to a plan that the relay can follow: pools, credentials, the bytes that go into the head."""
+"""From the router's decision to a plan that the relay can follow: pools, credentials, the bytes of the head."""
 
 from __future__ import annotations
 
@@ -29,17 +29,25 @@ Local = Callable[[relay.Downstream], None]
 class Plans:
     """Makes plans; keeps one pool for each origin (and way to connect to it: providers may share both).
 
-    local: the proxy's own endpoints by name. warn: told once per change what is wrong with Codex's login file.
+    local: the proxy's own endpoints by name. warn: told once per change what is wrong with Codex's login file;
+    learned: told each token of it.
     """
 
-    def __init__(self, config: Config, settings: Settings, local: dict[str, Local], is_own: Callable[[str, int], bool],
-                 warn: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        settings: Settings,
+        local: dict[str, Local],
+        is_own: Callable[[str, int], bool],
+        warn: Callable[[str], None],
+        learned: Callable[[str], None],
+    ) -> None:
         self.config, self.settings, self.local, self.is_own = config, settings, local, is_own
         self.router = Router(config)
         self.pools: dict[tuple[Origin, str | None, HttpClient], Pool] = {}
         self._contexts: dict[str | None, ssl.SSLContext] = {}
         self._logins = {
-            name: CodexLogin(provider.codex_auth, warn)
+            name: CodexLogin(provider.codex_auth, warn, learned)
             for name, provider in config.providers.items()
             if provider.codex_auth.enabled
         }
@@ -73,7 +81,9 @@ class Plans:
         plan.pool = self.pools[key]
         plan.authority = origin.authority.encode()
         plan.prefix, plan.strip = decision.prefix, decision.strip
-        plan.tag = msgspec.json.encode({"provider": decision.provider, "origin": str(origin), "dialect": decision.dialect})
+        plan.tag = msgspec.json.encode(
+            {"provider": decision.provider, "origin": str(origin), "dialect": decision.dialect}
+        )
 
     def _context(self, ca_file: str | None) -> ssl.SSLContext:
         """One TLS context for each set of trusted authorities (making one costs 24 ms): verified, TLS 1.2 at least."""

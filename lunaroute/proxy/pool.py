@@ -51,8 +51,14 @@ class Pool(relay.Pool):
     context: TLS, None for plain HTTP. is_own: tells whether an address and port are listeners of this proxy.
     """
 
-    def __init__(self, origin: Origin, client: HttpClient, context: ssl.SSLContext | None, settings: Settings,
-                 is_own: Callable[[str, int], bool]) -> None:
+    def __init__(
+        self,
+        origin: Origin,
+        client: HttpClient,
+        context: ssl.SSLContext | None,
+        settings: Settings,
+        is_own: Callable[[str, int], bool],
+    ) -> None:
         self.origin, self.client, self.context, self.settings, self.is_own = origin, client, context, settings, is_own
         self.waiters: deque[Downstream] = deque()
         self.max_idle = client.pool_max_idle_per_host
@@ -141,9 +147,13 @@ class Pool(relay.Pool):
                 async with asyncio.timeout_at(deadline):
                     return await self._dial()
             except TimeoutError:
-                raise ConnectFailed(f"no connection to {self.origin} in time (http_client.connect_timeout_secs)", 504) from None
+                raise ConnectFailed(
+                    f"no connection to {self.origin} in time (http_client.connect_timeout_secs)", 504
+                ) from None
             except ssl.SSLCertVerificationError as error:
-                raise ConnectFailed(f"the certificate of {self.origin} is not trusted: {error.verify_message}") from None
+                raise ConnectFailed(
+                    f"the certificate of {self.origin} is not trusted: {error.verify_message}"
+                ) from None
             except socket.gaierror:
                 raise ConnectFailed(f"the name {self.origin.host} cannot be resolved") from None
             except (OSError, ssl.SSLError, asyncio.IncompleteReadError) as error:
@@ -168,7 +178,7 @@ class Pool(relay.Pool):
         except BaseException:
             sock.close()
             raise
-        if tls is not None:
+        if protocol.secured is not None:
             try:
                 await protocol.secured
             except BaseException:
@@ -235,8 +245,12 @@ class Pool(relay.Pool):
         interval = max(1, int(self.client.tcp_keepalive_secs))
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in (("TCP_KEEPIDLE", interval), ("TCP_KEEPALIVE", interval), ("TCP_KEEPINTVL", max(1, interval // 4)),
-                            ("TCP_KEEPCNT", 4)):
+        for name, value in (
+            ("TCP_KEEPIDLE", interval),
+            ("TCP_KEEPALIVE", interval),
+            ("TCP_KEEPINTVL", max(1, interval // 4)),
+            ("TCP_KEEPCNT", 4),
+        ):
             if hasattr(socket, name):
                 sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 

@@ -1,10 +1,11 @@
-"""What all client connections of a server share: limits, the Host and Origin rules, access tokens, the table of plans."""
+"""What all client connections of a server share: limits, the Host and Origin rules, access tokens."""
 
 from __future__ import annotations
 
 import asyncio
 import hmac
 import ipaddress
+from typing import cast
 from urllib.parse import urlsplit
 
 from lunaroute._fast import relay
@@ -22,7 +23,8 @@ class Settings(relay.Settings):
     """The rules of security.md L2, L4 and of access tokens over one configuration."""
 
     def __new__(cls, loop: asyncio.AbstractEventLoop, tap: Writer, config: Config) -> Settings:
-        return super().__new__(cls, loop, tap, config.limits, config.session_recording.enabled)
+        made = super().__new__(cls, loop, tap, config.limits, config.session_recording.enabled)
+        return cast(Settings, made)
 
     def __init__(self, loop: asyncio.AbstractEventLoop, tap: Writer, config: Config) -> None:
         self.allowed = LOOPBACK | {host.lower().rstrip(".") for host in config.allowed_hosts} | _literal(config.host)
@@ -51,7 +53,9 @@ class Settings(relay.Settings):
         if parts.scheme not in ("http", "https") or name is None or name not in self.allowed:
             raise Reject(403, "requests of a web page from another origin are refused", "permission_error")
 
-    def check_token(self, method: bytes, path: bytes, fields: list[tuple[bytes, bytes]], signals: int) -> tuple[int, int]:
+    def check_token(
+        self, method: bytes, path: bytes, fields: list[tuple[bytes, bytes]], signals: int
+    ) -> tuple[int, int]:
         """One of `access_tokens`, in X-LunaRoute-Token or where the client puts its key. Returns what is left of the
         signals, and the credential fields that were the token and go no further."""
         left, drop, good = Signal(signals), Credential(0), path == b"/healthz" and method in (b"GET", b"HEAD")
@@ -59,13 +63,21 @@ class Settings(relay.Settings):
             if name == TOKEN_FIELD:
                 good = self._known(value) or good
             elif name == b"x-api-key" and self._known(value):
-                good, drop, left = True, drop | Credential.KEY, left & ~(Signal.KEY | Signal.KEY_ANTHROPIC | Signal.KEY_OPENAI)
+                good, drop, left = (
+                    True,
+                    drop | Credential.KEY,
+                    left & ~(Signal.KEY | Signal.KEY_ANTHROPIC | Signal.KEY_OPENAI),
+                )
             elif name == b"authorization" and value[:7].lower() == b"bearer " and self._known(value[7:].strip()):
-                good, drop, left = True, drop | Credential.BEARER, left & ~(
-                    Signal.BEARER | Signal.BEARER_ANTHROPIC | Signal.BEARER_OPENAI | Signal.BEARER_JWT
+                good, drop, left = (
+                    True,
+                    drop | Credential.BEARER,
+                    left & ~(Signal.BEARER | Signal.BEARER_ANTHROPIC | Signal.BEARER_OPENAI | Signal.BEARER_JWT),
                 )
         if not good:
-            raise Reject(401, "an access token is needed here: X-LunaRoute-Token, or as the API key", "authentication_error")
+            raise Reject(
+                401, "an access token is needed here: X-LunaRoute-Token, or as the API key", "authentication_error"
+            )
         return int(left), int(drop)
 
     def _known(self, value: bytes) -> bool:

@@ -56,7 +56,12 @@ class Router:
         if path in LOCAL and method in (b"GET", b"HEAD"):
             return Decision(local=LOCAL[path])
         dialect, kind = self._dialect(path, marks)
-        if kind == "anthropic" and marks & OF_OPENAI and not marks & OF_ANTHROPIC and not self._plain(marks, "anthropic"):
+        if (
+            kind == "anthropic"
+            and marks & OF_OPENAI
+            and not marks & OF_ANTHROPIC
+            and not self._plain(marks, "anthropic")
+        ):
             raise Reject(401, "an OpenAI credential is not sent to Anthropic", "authentication_error", close=False)
         name = kind
         provider = self._provider(name)
@@ -67,7 +72,12 @@ class Router:
         if provider.auth == "config_only":
             drop, fill, chatgpt = Credential.ALL, self._filling(provider), False
             if fill is None:
-                raise Reject(401, f"providers.{name}.auth is config_only, but no key is configured", "authentication_error", close=False)
+                raise Reject(
+                    401,
+                    f"providers.{name}.auth is config_only, but no key is configured",
+                    "authentication_error",
+                    close=False,
+                )
         elif not own and provider.auth == "client_first":
             fill = self._filling(provider)
         if marks & Signal.WEBSOCKET and not provider.websocket:
@@ -75,7 +85,13 @@ class Router:
         base = provider.chatgpt_base_url if chatgpt else provider.base_url
         strip, prefix = mapped(base, path, known=dialect != "other" or bool(MODELS.fullmatch(path)))
         return Decision(
-            provider=name, base=base, dialect=dialect, prefix=prefix, strip=strip, drop=drop, fill=fill,
+            provider=name,
+            base=base,
+            dialect=dialect,
+            prefix=prefix,
+            strip=strip,
+            drop=drop,
+            fill=fill,
             websocket=bool(marks & Signal.WEBSOCKET),
         )
 
@@ -89,7 +105,11 @@ class Router:
         """(dialect of the path, provider name)."""
         if MESSAGES.fullmatch(path):
             return self._served("anthropic", "anthropic")
-        openai = "anthropic" if marks & OF_ANTHROPIC and not marks & OF_OPENAI and not self._plain(marks, "openai") else "openai"
+        openai = (
+            "anthropic"
+            if marks & OF_ANTHROPIC and not marks & OF_OPENAI and not self._plain(marks, "openai")
+            else "openai"
+        )
         if CHAT.fullmatch(path):
             return self._served("chat", openai)
         if RESPONSES.fullmatch(path):
@@ -119,7 +139,9 @@ class Router:
         if marks & OF_ANTHROPIC:
             return "anthropic"
         if marks & Signal.GOOGLE_KEY and not marks & (Signal.BEARER | Signal.KEY):
-            raise Reject(404, "a Google credential belongs to no provider of this proxy", "not_found_error", close=False)
+            raise Reject(
+                404, "a Google credential belongs to no provider of this proxy", "not_found_error", close=False
+            )
         if marks & (Signal.ANTHROPIC_FIELD | Signal.KEY):
             return "anthropic"
         if marks & (Signal.BEARER | Signal.AZURE_KEY | Signal.OPENAI_FIELD):
@@ -134,7 +156,9 @@ class Router:
     def _provider(self, name: str) -> Provider:
         provider = self.config.providers.get(name)
         if provider is None or not provider.enabled:
-            raise Reject(404, f"the provider {name} is not enabled (providers.{name}.enabled)", "not_found_error", close=False)
+            raise Reject(
+                404, f"the provider {name} is not enabled (providers.{name}.enabled)", "not_found_error", close=False
+            )
         return provider
 
     @staticmethod
@@ -151,7 +175,9 @@ class Router:
         """Credential fields that belong to another vendor than the one chosen."""
         drop = Credential(0)
         other_bearer, other_key = (
-            (Signal.BEARER_OPENAI, Signal.KEY_OPENAI) if name == "anthropic" else (Signal.BEARER_ANTHROPIC, Signal.KEY_ANTHROPIC)
+            (Signal.BEARER_OPENAI, Signal.KEY_OPENAI)
+            if name == "anthropic"
+            else (Signal.BEARER_ANTHROPIC, Signal.KEY_ANTHROPIC)
         )
         if marks & other_bearer or (name == "anthropic" and marks & Signal.CHATGPT and marks & Signal.BEARER_JWT):
             drop |= Credential.BEARER
@@ -182,7 +208,7 @@ def mapped(base: str, path: bytes, *, known: bool) -> tuple[int, bytes]:
     """(bytes to take from the target's front, bytes to put there) so that `path` means the same below `base`.
 
     `/v1` at the end of the base and at the front of the path is the same `/v1`. A path of the vendor's API (known) may
-    leave it out. Other paths are relative to the base without its `/v1`; the ChatGPT backend's stand at the host's root.
+    leave it out. Other paths are relative to the base without its `/v1`; the ChatGPT backend's stand at the root.
     """
     root = urlsplit(base).path.rstrip("/")
     versioned = path == b"/v1" or path.startswith(b"/v1/")

@@ -30,15 +30,22 @@ KINDS = {
 
 
 def host_of(value: bytes) -> str | None:
-    """The host of a Host field (RFC 3986 3.2.2, 9110 7.2): lower case, no port, no trailing dot; None where malformed."""
+    """The host of a Host field (RFC 3986 3.2.2, 9110 7.2): lower case, no port, no last dot; None where malformed."""
     found = AUTHORITY.fullmatch(value)
     if found is None or (found[2] is not None and int(found[2]) > 65535):
         return None
     return found[1].decode("ascii").lower().rstrip(".") or None
 
 
-def answer(status: int, body: bytes, *, content_type: str = "application/json", close: bool = False, head: bool = False,
-           fields: tuple[tuple[str, str], ...] = ()) -> bytes:
+def answer(
+    status: int,
+    body: bytes,
+    *,
+    content_type: str = "application/json",
+    close: bool = False,
+    head: bool = False,
+    fields: tuple[tuple[str, str], ...] = (),
+) -> bytes:
     """A whole answer of our own."""
     lines = [f"HTTP/1.1 {status} {_reason(status)}", f"Content-Type: {content_type}", f"Content-Length: {len(body)}"]
     lines += [f"{name}: {value}" for name, value in fields]
@@ -47,7 +54,9 @@ def answer(status: int, body: bytes, *, content_type: str = "application/json", 
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + (b"" if head else body)
 
 
-def error(status: int, message: str, path: bytes, *, written: bool = False, close: bool = False, head: bool = False) -> bytes:
+def error(
+    status: int, message: str, path: bytes, *, written: bool = False, close: bool = False, head: bool = False
+) -> bytes:
     """An error in the dialect of the path. written: the provider may have seen the request, so that a client that tried
     again might pay twice; both vendors' SDKs obey `x-should-retry` (security.md M3)."""
     fields: list[tuple[str, str]] = []
