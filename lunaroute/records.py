@@ -75,8 +75,9 @@ class Exchange(msgspec.Struct, kw_only=True, omit_defaults=True):
     id: `<boot id, 12 hex>-<counter>`; sequence: 1, 2, ... inside its session. signal: what the session was read from (a
     header or body field's name, `own` where the client sent nothing). title: words for people, from the first question
     or the client's own title call. overhead_ms: what the proxy itself took of the time. Header lists are
-    `[name, value]` pairs in wire order with credentials masked. Bodies are bytes as they came, with content codings undone where that could be
-    done within the limits (`*_decode_error` says when not); they are cut at the capture limit (`truncated`).
+    `[name, value]` pairs in wire order with credentials masked. Bodies are bytes as they came, with content codings
+    undone where that could be done within the limits (`*_decode_error` says when not); they are cut at the capture
+    limit (`truncated`).
     """
 
     id: str
