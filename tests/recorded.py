@@ -12,7 +12,7 @@ from typing import Any
 from lunaroute.records import Attempt, Exchange, Opened, Record, State, Timings, Usage
 from lunaroute.stores.sqlite import SqliteStore
 
-START = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
+START = datetime(2020, 1, 6, 9, 30, tzinfo=UTC)  # before any clock that runs these tests
 BOOT = "0123456789ab"
 ORIGIN = "https://api.anthropic.com"
 

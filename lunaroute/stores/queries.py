@@ -41,7 +41,7 @@ SORTS: Mapping[str, str] = {
     "title": "COALESCE(title, '')",
 }
 RUNNING = "running"
-STATES = (RUNNING, *State)
+STATES = (RUNNING, *(state.value for state in State))
 FACETS = ("model_used", "client", "provider")
 _SEARCHED = ("title", "model_used", "model_requested", "client", "provider", "session_id")
 _SPAN = re.compile(r"(\d{1,6})([mhdw])")
