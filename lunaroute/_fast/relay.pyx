@@ -135,6 +135,7 @@ PROXY_FAILED = PROXY_ERROR
 cdef int64_t SECOND = 1000000000
 cdef int64_t LINGER_NS = 2 * SECOND
 cdef int64_t FLUSH_NS = 30 * SECOND
+cdef int64_t SPARE_AFTER_NS = 5 * SECOND
 cdef int64_t PEEK_AFTER_NS = SECOND // 5
 
 # MOVES[from] has bit `to` set where the move is legal
@@ -1089,6 +1090,9 @@ cdef class Downstream:
             if state == IDLE:
                 if now >= self.deadline and self.pending is None:
                     self.transport.close()
+                elif self.parser is not None and now - self.last_at >= SPARE_AFTER_NS:
+                    # thousands of idle connections: what the next request can make anew is not kept
+                    self.parser = self.last_plan = self.path = self.method = None
             elif state == RECEIVING_HEAD:
                 if now >= self.deadline:
                     self.refused(408, "the request head did not arrive in time (limits.head_timeout_secs)", now)
