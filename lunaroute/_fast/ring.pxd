@@ -28,6 +28,7 @@ cdef class Reader:
     cdef char *data
     cdef readonly uint64_t size
     cdef uint64_t read_at
+    cdef uint64_t unmapped              # position at which the read pages were last let go
     cdef int wake_fd
     cdef int64_t busy_at
     cdef readonly str boot_id

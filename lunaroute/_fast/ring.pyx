@@ -44,6 +44,7 @@ cdef extern from *:
         madvise(at, n, 23);         /* MADV_POPULATE_WRITE, Linux 5.14; elsewhere pages come one fault at a time */
     #endif
     }
+    static void lr_unmap(char *at, uint64_t n) { madvise(at, n, MADV_DONTNEED); }
     static void lr_give_back(char *at, uint64_t n) {
     #ifdef MADV_REMOVE
         madvise(at, n, MADV_REMOVE);
@@ -58,6 +59,7 @@ cdef extern from *:
     uint64_t SWAP(void *p, uint64_t v) noexcept nogil
     int64_t lr_now() noexcept nogil
     int lr_poll(int fd, int ms) noexcept nogil
+    void lr_unmap(char *at, uint64_t n) noexcept nogil
     void lr_give_back(char *at, uint64_t n) noexcept nogil
     void lr_populate(char *at, uint64_t n) noexcept nogil
     void *c_mmap "mmap"(void *at, size_t n, int prot, int flags, int fd, int64_t off) noexcept nogil
@@ -87,6 +89,7 @@ cdef enum:
     REWIND_PAST = 1048576
     # after something was read the reader naps instead of asking for wake-ups: under load the relay pays no system call
     NAP_US = 5000
+    UNMAP_EVERY = 8388608
 
 cdef uint64_t MAGIC = 0x31474E4952524C        # "LRRING1"
 cdef int64_t BUSY_NS = 1000000000
@@ -322,6 +325,10 @@ cdef class Reader:
             raise ValueError("cannot release what was not read")
         if upto > RELAXED(self.base + TAIL):
             STORE(self.base + TAIL, upto)
+            if upto - self.unmapped >= UNMAP_EVERY:
+                # the pages stay with the relay; here they would only count as this process's memory
+                self.unmapped = upto
+                lr_unmap(self.data, self.size)
 
     def wait(self, double timeout_s):
         cdef uint64_t drained
