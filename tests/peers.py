@@ -32,7 +32,7 @@ from lunaroute.proxy.endpoints import Endpoints
 from lunaroute.proxy.plans import Plans
 from lunaroute.proxy.pool import own_listeners
 from lunaroute.proxy.settings import Settings
-from tests.running import merged
+from tests.running import Json, merged
 
 PATIENCE = 10.0  # seconds after which a test gives up; nothing takes this long when all is well
 QUIET_TURNS = 200
@@ -276,13 +276,14 @@ class Close(NamedTuple):
 class Proxy:
     """The relay of this process: Settings, Plans and a listener, without observer. Providers all at `upstream`."""
 
-    def __init__(self, upstream: Upstream | str, extra: dict[str, Any] | None = None, ring_bytes: int = 1 << 22) -> None:
+    def __init__(self, upstream: Upstream | str, extra: Json | None = None, ring_bytes: int = 1 << 22) -> None:
         self._url = upstream if isinstance(upstream, str) else upstream.url
         self._extra = extra or {}
         self.ring = Writer(ring_bytes)
         self._reader = Reader(self.ring.ring_fd, self.ring.wake_fd)
         self.events: list[tuple[int, int, int, bytes]] = []
         self.warnings: list[str] = []
+        self.learned: list[str] = []
         self._clients: list[Peer] = []
         self._now = 0
 
@@ -294,9 +295,13 @@ class Proxy:
         self.config = configured(self._url, self.port, self._extra)
         self.settings = Settings(loop, self.ring, self.config)
         facts: dict[str, Any] = {"product": "lunaroute", "version": "0", "ui": None}
-        endpoints = Endpoints(lambda: facts, lambda: {"ready": True}, lambda deliver: deliver(b"# metrics\n"))
+        endpoints = Endpoints(
+            lambda: facts, lambda deliver: deliver({"ready": True}), lambda deliver: deliver(b"# metrics\n")
+        )
         own = own_listeners([("127.0.0.1", self.port)])
-        self.plans = Plans(self.config, self.settings, endpoints.table(), own, self.warnings.append)
+        self.plans = Plans(
+            self.config, self.settings, endpoints.table(), own, self.warnings.append, self.learned.append
+        )
         self.settings.route = self.plans.plan
         self._server = await loop.create_server(lambda: Downstream(self.settings), sock=sock)
         return self
@@ -381,7 +386,7 @@ def configured(url: str, port: int, extra: dict[str, Any]) -> Config:
 
 
 @contextlib.asynccontextmanager
-async def pair(extra: dict[str, Any] | None = None, script: Script | None = None) -> AsyncIterator[tuple[Proxy, Upstream]]:
+async def pair(extra: Json | None = None, script: Script | None = None) -> AsyncIterator[tuple[Proxy, Upstream]]:
     """A proxy before a plain upstream."""
     async with Upstream(script) as upstream, Proxy(upstream, extra) as proxy:
         yield proxy, upstream
