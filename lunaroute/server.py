@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import uvloop
 
 from lunaroute import logs, tap
+from lunaroute._fast import relay
 from lunaroute._fast.ring import Writer
 from lunaroute.config import Loaded, plain
 from lunaroute.errors import StartError
@@ -34,11 +35,11 @@ from lunaroute.supervisor import Supervisor
 TICK = 0.25  # seconds between two looks at the deadlines
 EXPIRE_EVERY = 20  # ticks
 SLEPT = 5.0  # seconds the machine must have slept for its connections to be distrusted
+PAUSE_TICKS = 24  # ticks without an event after which freed memory is given back
 QUIET_TICKS = 480  # ticks without an event after which the ring's pages are given back
-EVENTS = tap.COUNTERS.index("tap_events_total")
 REQUESTS = tap.COUNTERS.index("requests_total")
-BUSY_EVENTS = 500  # events in a tick from which on pages are made ready ahead of the writer
-AHEAD = 16 << 20
+BUSY_BYTES = 1 << 20  # written in a tick, from which on pages are made ready ahead of the writer
+AHEAD_TICKS = 4  # ... for this many more such ticks
 RING_BYTES = 64 << 20
 RING_BYTES_OFF = 1 << 20
 DRAIN = 30.0  # seconds that running exchanges get at shutdown
@@ -120,7 +121,7 @@ class Server:
         self.ring = Writer(RING_BYTES if self.config.session_recording.enabled else RING_BYTES_OFF)
         self._ticks = 0
         self._quiet = 0
-        self._events = 0
+        self._written = 0
         self._asleep = _asleep()
 
     async def run(self, announce: Callable[[Ready], None] | None) -> int:
@@ -244,11 +245,13 @@ class Server:
             for pool in self.plans.pools.values():
                 pool.discard_idle()
         self._asleep = asleep
-        events = self.ring.counter(EVENTS)
-        self._quiet = self._quiet + 1 if events == self._events else 0
-        if events - self._events > BUSY_EVENTS:
-            self.loop.run_in_executor(None, self.ring.populate, AHEAD)
-        self._events = events
+        written = self.ring.position - self._written
+        self._written += written
+        self._quiet = 0 if written else self._quiet + 1
+        if written > BUSY_BYTES:
+            self.loop.run_in_executor(None, self.ring.populate, AHEAD_TICKS * written)
+        if self._quiet == PAUSE_TICKS:
+            relay.give_back()
         if self._quiet == QUIET_TICKS:
             self.ring.idle()
 

@@ -14,6 +14,9 @@ PROXY_FAILED: int
 def set_clock(ns: int) -> None:
     """Drive the relay's clock by hand (tests); 0 gives the real one back."""
 
+def give_back() -> None:
+    """Return freed heap memory to the system (glibc); for quiet moments."""
+
 def now_ns() -> int:
     """The relay's clock: CLOCK_MONOTONIC in ns, or what set_clock() said."""
 

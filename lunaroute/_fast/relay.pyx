@@ -50,6 +50,12 @@ cdef extern from *:
     #ifndef POLLRDHUP
     #define POLLRDHUP 0
     #endif
+    #ifdef __GLIBC__
+    #include <malloc.h>
+    #define lr_trim() malloc_trim(0)
+    #else
+    #define lr_trim() 0
+    #endif
     static int64_t lr_fixed = 0;         /* a hand-driven clock for tests; 0 = the real one */
     static inline int64_t lr_clock(void) {
         if (lr_fixed) return lr_fixed;
@@ -77,6 +83,7 @@ cdef extern from *:
         return !(r < 0 && (errno == EAGAIN || errno == EWOULDBLOCK));
     }
     """
+    int lr_trim() noexcept nogil
     int64_t lr_fixed
     int64_t lr_clock() noexcept nogil
     int64_t lr_wall() noexcept nogil
@@ -162,6 +169,11 @@ def set_clock(int64_t ns):
     """Drive the relay's clock by hand (tests); 0 gives the real one back."""
     global lr_fixed
     lr_fixed = ns
+
+
+def give_back():
+    """Return freed heap memory to the system (glibc); for quiet moments, it takes a millisecond or so."""
+    lr_trim()
 
 
 def now_ns():

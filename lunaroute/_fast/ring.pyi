@@ -21,6 +21,9 @@ class Writer:
     def counter(self, counter: int) -> int: ...
     def used(self) -> int:
         """Bytes written and not yet released by the reader."""
+    @property
+    def position(self) -> int:
+        """Bytes written so far, fillings included."""
     def idle(self) -> bool:
         """To be called now and then: where the ring is empty, its pages are given back to the system. True if so."""
     def populate(self, ahead: int) -> int:

@@ -234,6 +234,10 @@ cdef class Writer:
     def used(self):
         return self.head - LOAD(self.base + TAIL)
 
+    @property
+    def position(self):
+        return self.head
+
     def idle(self):
         # only the writer may do this: while the ring is empty nobody but the writer touches the data
         if self.high == 0 or LOAD(self.base + TAIL) != self.head:
