@@ -525,7 +525,8 @@ cdef class Downstream:
         try:
             if S.origin >= 0 or S.fetch_site >= 0:
                 s.origin_allowed(self.value(p, S.origin), self.value(p, S.fetch_site), self.value(p, S.host))
-            if s.gate is not None or signals & CONTROL:
+            signals &= ~CONTROL
+            if s.gate is not None:
                 signals, drop = s.gate(self.method, self.path, self.fields(p), signals)
             if self.last_plan is not None and signals == self.last_signals and self.plans_version == s.plans_version:
                 plan = self.last_plan
@@ -1708,7 +1709,7 @@ cdef class Upstream:
             if self.body == UNTIL_CLOSE and owner.minor == 1 and not framed:
                 memcpy(at, b"Transfer-Encoding: chunked\r\n", 28)
                 at += 28
-            if not owner.keep_alive or owner.body != NOTHING:
+            if not owner.keep_alive or owner.body != NOTHING or self.settings.draining:
                 memcpy(at, b"Connection: close\r\n", 19)
                 at += 19
         at[0] = c"\r"

@@ -45,13 +45,13 @@ class Settings(relay.Settings):
     def check_origin(self, origin: bytes | None, fetch_site: bytes | None, host: bytes) -> None:
         """A web page of another origin must not spend the user's money."""
         if fetch_site is not None and fetch_site.lower() == b"cross-site":
-            raise Reject(403, "requests from other web sites are refused", "permission_error")
+            raise Reject(403, "requests from other web sites are refused")
         if origin is None:
             return
         parts = urlsplit(origin.decode("latin-1"))
         name = http1.host_of(parts.netloc.encode("latin-1"))
         if parts.scheme not in ("http", "https") or name is None or name not in self.allowed:
-            raise Reject(403, "requests of a web page from another origin are refused", "permission_error")
+            raise Reject(403, "requests of a web page from another origin are refused")
 
     def check_token(
         self, method: bytes, path: bytes, fields: list[tuple[bytes, bytes]], signals: int
@@ -75,9 +75,7 @@ class Settings(relay.Settings):
                     left & ~(Signal.BEARER | Signal.BEARER_ANTHROPIC | Signal.BEARER_OPENAI | Signal.BEARER_JWT),
                 )
         if not good:
-            raise Reject(
-                401, "an access token is needed here: X-LunaRoute-Token, or as the API key", "authentication_error"
-            )
+            raise Reject(401, "an access token is needed here: X-LunaRoute-Token, or as the API key")
         return int(left), int(drop)
 
     def _known(self, value: bytes) -> bool:

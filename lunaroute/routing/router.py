@@ -62,7 +62,7 @@ class Router:
             and not marks & OF_ANTHROPIC
             and not self._plain(marks, "anthropic")
         ):
-            raise Reject(401, "an OpenAI credential is not sent to Anthropic", "authentication_error", close=False)
+            raise Reject(401, "an OpenAI credential is not sent to Anthropic")
         name = kind
         provider = self._provider(name)
         drop = self._foreign(name, marks)
@@ -72,12 +72,7 @@ class Router:
         if provider.auth == "config_only":
             drop, fill, chatgpt = Credential.ALL, self._filling(provider), False
             if fill is None:
-                raise Reject(
-                    401,
-                    f"providers.{name}.auth is config_only, but no key is configured",
-                    "authentication_error",
-                    close=False,
-                )
+                raise Reject(401, f"providers.{name}.auth is config_only, but no key is configured")
         elif not own and provider.auth == "client_first":
             fill = self._filling(provider)
         if marks & Signal.WEBSOCKET and not provider.websocket:
@@ -120,7 +115,7 @@ class Router:
                 vendor = "anthropic"
             return "other", vendor
         if not self.config.bypass.enabled:
-            raise Reject(404, "this path is not served here (bypass.enabled is off)", "not_found_error", close=False)
+            raise Reject(404, "this path is not served here (bypass.enabled is off)")
         if path == b"/api/hello":  # Claude Code's probe at start, sent without any credential (clients.md 4)
             vendor = "anthropic"
         return "other", vendor
@@ -129,7 +124,7 @@ class Router:
         wanted = self.config.api_dialect
         vendor = "anthropic" if dialect == "anthropic" else "openai"
         if wanted not in ("both", vendor):
-            raise Reject(404, f"this path is not served here (api_dialect is {wanted})", "not_found_error", close=False)
+            raise Reject(404, f"this path is not served here (api_dialect is {wanted})")
         return dialect, name
 
     def _by_credential(self, marks: Signal) -> str:
@@ -139,9 +134,7 @@ class Router:
         if marks & OF_ANTHROPIC:
             return "anthropic"
         if marks & Signal.GOOGLE_KEY and not marks & (Signal.BEARER | Signal.KEY):
-            raise Reject(
-                404, "a Google credential belongs to no provider of this proxy", "not_found_error", close=False
-            )
+            raise Reject(404, "a Google credential belongs to no provider of this proxy")
         if marks & (Signal.ANTHROPIC_FIELD | Signal.KEY):
             return "anthropic"
         if marks & (Signal.BEARER | Signal.AZURE_KEY | Signal.OPENAI_FIELD):
@@ -156,9 +149,7 @@ class Router:
     def _provider(self, name: str) -> Provider:
         provider = self.config.providers.get(name)
         if provider is None or not provider.enabled:
-            raise Reject(
-                404, f"the provider {name} is not enabled (providers.{name}.enabled)", "not_found_error", close=False
-            )
+            raise Reject(404, f"the provider {name} is not enabled (providers.{name}.enabled)")
         return provider
 
     @staticmethod
