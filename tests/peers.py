@@ -12,6 +12,7 @@ import contextlib
 import functools
 import itertools
 import json
+import os
 import socket
 import ssl
 import struct
@@ -86,7 +87,7 @@ class Peer(asyncio.Protocol):
     def __init__(self) -> None:
         self.data = bytearray()
         self.pieces: list[bytes] = []
-        self.eof = self.lost = False
+        self.eof = self.lost = self.write_paused = False
         self.error: Exception | None = None
         self._changed = asyncio.Event()
         self._mark = 0
@@ -108,6 +109,14 @@ class Peer(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost, self.error = True, exc
+        self._note()
+
+    def pause_writing(self) -> None:
+        self.write_paused = True
+        self._note()
+
+    def resume_writing(self) -> None:
+        self.write_paused = False
         self._note()
 
     def _stays_half_open(self) -> bool:
@@ -160,6 +169,10 @@ class Peer(asyncio.Protocol):
         start, self._mark = self._mark, len(self.data)
         return bytes(self.data[start:])
 
+    def rewind(self) -> None:
+        """All that came counts as not yet taken."""
+        self._mark = 0
+
     def send(self, data: bytes) -> None:
         self.transport.write(data)
 
@@ -171,10 +184,26 @@ class Peer(asyncio.Protocol):
             self.transport.write(data[at : at + size])
             await asyncio.sleep(0)
 
+    async def flow(self, data: bytes) -> None:
+        """Send as fast as the other side reads."""
+        self.transport.write(data)
+        await self.until(lambda: not self.write_paused or self.lost)
+
+    async def fill(self, piece: bytes) -> None:
+        """Send until the other side reads no more."""
+        while not self.write_paused:
+            self.transport.write(piece)
+            await settle()
+
     def finish(self) -> None:
         """FIN: half-close."""
         if not self.lost:
             self.transport.write_eof()
+
+    def finish_now(self) -> None:
+        """FIN by a system call: it is there before this returns."""
+        with socket.socket(fileno=os.dup(self.transport.get_extra_info("socket").fileno())) as raw:
+            raw.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
         self.transport.close()

@@ -1052,7 +1052,7 @@ cdef class Downstream:
         self.move(LINGERING)
         self.deadline = now + FLUSH_NS
         if self.minor == 0:
-            self.transport.abort()          # without framing, a clean close would look like the end
+            self.reset()                    # without framing, a FIN would look like the end
         else:
             self.transport.close()
 
@@ -1170,6 +1170,9 @@ cdef class Downstream:
         raise NotImplementedError
 
     def half_close(self):
+        raise NotImplementedError
+
+    def reset(self):
         raise NotImplementedError
 
     def handshake(self, list fields, int status):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 from typing import TYPE_CHECKING
 
 from lunaroute._fast import relay
@@ -18,6 +20,8 @@ TOLD = frozenset((401, 403, 429))
 # A client that half-closed and cannot be told from one that is gone gets this long, then the provider is released
 # (security.md M2: within one second).
 GRACE_NS = 700_000_000
+
+RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, zero seconds
 
 
 class Downstream(relay.Downstream):
@@ -40,6 +44,11 @@ class Downstream(relay.Downstream):
             self.deadline_for = None
             self.cancel("the client closed the connection")
         return bool(gone)
+
+    def reset(self) -> None:
+        """Close with a reset: what the client has is not whole, and nothing else would tell it."""
+        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        self.transport.abort()
 
     def handshake(self, fields: list[tuple[bytes, bytes]], status: int) -> bool:
         """The provider's 101 is the answer to our client's WebSocket key (RFC 6455 4.1)."""

@@ -130,14 +130,21 @@ class Pool(relay.Pool):
         try:
             connection = await self._tries()
         except ConnectFailed as error:
-            if downstream is not None and downstream in self.waiters:
-                self.waiters.remove(downstream)
-                if downstream.wants_connection():
-                    downstream.connect_failed(error.status, str(error), error.status == 504)
+            self._failed(downstream, error)
+            return
+        except Exception as error:  # a bug must not leave a client waiting for ever
+            self._loop.call_exception_handler({"message": "pool", "exception": error})
+            self._failed(downstream, ConnectFailed(f"cannot connect to {self.origin}: internal error"))
             return
         finally:
             self._connecting -= 1
         self.add(connection)
+
+    def _failed(self, downstream: Downstream | None, error: ConnectFailed) -> None:
+        if downstream is not None and downstream in self.waiters:
+            self.waiters.remove(downstream)
+            if downstream.wants_connection():
+                downstream.connect_failed(error.status, str(error), error.status == 504)
 
     async def _tries(self) -> relay.Upstream:
         deadline = self._loop.time() + self.client.connect_timeout_secs
@@ -154,7 +161,7 @@ class Pool(relay.Pool):
                 raise ConnectFailed(
                     f"the certificate of {self.origin} is not trusted: {error.verify_message}"
                 ) from None
-            except socket.gaierror:
+            except (socket.gaierror, UnicodeError):  # the latter: no such name can exist
                 raise ConnectFailed(f"the name {self.origin.host} cannot be resolved") from None
             except (OSError, ssl.SSLError, asyncio.IncompleteReadError) as error:
                 self._resolved_at = float("-inf")
