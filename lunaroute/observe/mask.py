@@ -51,11 +51,11 @@ class Masker:
     """Knows the configured secrets; per exchange it learns those that the request itself carried."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        self._known = _ordered(form for secret in secrets for form in forms(secret))
+        self.known = _ordered(form for secret in secrets for form in forms(secret))
 
     def learn(self, secret: str) -> None:
         """One more secret from now on; may be called from another thread."""
-        self._known = _ordered((*self._known, *forms(secret)))
+        self.known = _ordered((*self.known, *forms(secret)))
 
     def for_request(self, head: Head) -> Mask:
         """The mask for an exchange that began with this head."""
@@ -69,7 +69,7 @@ class Masker:
             if match[2].lower() in SECRET_QUERY:
                 own.append(match[3])
         fresh = [form for secret in own if len(secret) >= MIN_SECRET for form in forms(secret)]
-        return Mask(_ordered((*self._known, *fresh)) if fresh else self._known)
+        return Mask(self, tuple(fresh))
 
 
 def _ordered(found: Iterable[bytes]) -> tuple[bytes, ...]:
@@ -78,16 +78,27 @@ def _ordered(found: Iterable[bytes]) -> tuple[bytes, ...]:
 
 
 class Mask:
-    """Replaces the secrets of one exchange."""
+    """Replaces the secrets of one exchange: its own, and those known at the time of replacing.
 
-    __slots__ = ("_needles",)
+    What the proxy fills in may be learned only after the exchange has begun.
+    """
 
-    def __init__(self, needles: tuple[bytes, ...]) -> None:
-        self._needles = needles
+    __slots__ = ("_known", "_masker", "_needles", "_own")
+
+    def __init__(self, masker: Masker, own: tuple[bytes, ...]) -> None:
+        self._masker, self._own = masker, own
+        self._known: tuple[bytes, ...] | None = None
+        self._needles: tuple[bytes, ...] = ()
+
+    def _all(self) -> tuple[bytes, ...]:
+        known = self._masker.known
+        if known is not self._known:
+            self._known, self._needles = known, _ordered((*known, *self._own)) if self._own else known
+        return self._needles
 
     def body(self, data: bytes) -> bytes:
         """The bytes without any secret."""
-        for needle in self._needles:
+        for needle in self._all():
             # `in` first: a search costs a tenth of a replace that finds nothing to do on large bodies
             if needle in data:
                 data = data.replace(needle, MASK.encode())

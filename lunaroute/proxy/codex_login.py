@@ -26,6 +26,8 @@ class CodexLogin:
         self._seen: tuple[int, ...] | None = None
         self._token: str | None = None
         self._account: str | None = None
+        # at start already: the record must know the token before the first request that it fills in
+        self._refresh()
 
     def lines(self) -> bytes:
         """Header lines with the credential; empty where there is none."""

@@ -80,3 +80,22 @@ def test_a_query_credential_is_found_in_bodies_too() -> None:
 def test_nothing_to_do_gives_the_same_object() -> None:
     body = b"x" * 100
     assert mask(secrets=("not in there",)).body(body) is body
+
+
+def test_a_secret_learned_after_the_exchange_began_is_replaced_too() -> None:
+    masker = Masker()
+    made = masker.for_request(read_head(b"POST / HTTP/1.1\r\nx-api-key: secret-value-1\r\n\r\n"))
+    assert made.body(b"secret-value-1 secret-value-2") == b"*** secret-value-2"
+    masker.learn("secret-value-2")
+    assert made.body(b"secret-value-1 secret-value-2") == b"*** ***"
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_secret_in_json_inside_json_and_in_a_field_name(depth: int) -> None:
+    secret = 'quo"ted\\key/+'
+    written = secret
+    for _ in range(depth):
+        written = json.dumps(written)[1:-1]
+    made = mask(secrets=(secret,))
+    assert made.text(f"<{written}>") == "<***>"
+    assert made.fields([(f"Bad {secret}", "1")]) == [("Bad ***", "1")]
