@@ -150,7 +150,6 @@ cdef class Downstream:
     cdef bint agrees(self, bytes data, Py_ssize_t start, Py_ssize_t end) except -1
     cdef bint done_with(self, Py_ssize_t used)
     cdef Py_ssize_t write_head(self, const char *p, Plan plan, int drop) except -1
-    cdef bint replaces(self, const char *p, Field *f, Plan plan)
     cdef void tell_attempt(self, int64_t now, uint32_t connect_us, uint32_t tls_us, bint reused)
     cdef void body_too_large(self, int64_t now) except *
     cdef bint body_agrees(self, bytes data, Py_ssize_t end) except -1
@@ -216,7 +215,7 @@ cdef class Upstream:
     cdef bint feed_interim(self, bytes data, Py_ssize_t start, Py_ssize_t end) except -1
     cdef Py_ssize_t interim_head(self, bytes data, Py_ssize_t start, Py_ssize_t size, int64_t now, list out) except -2
     cdef Py_ssize_t open_tunnel(self, bytes data, Py_ssize_t start, Py_ssize_t size, int64_t now, list out) except -2
-    cdef Py_ssize_t write_head(self, const char *p, bint none) except -1
+    cdef Py_ssize_t write_head(self, const char *p) except -1
     cdef Py_ssize_t answer_head(self, bytes data, Py_ssize_t start, int64_t now, list out) except -2
     cdef Py_ssize_t body_part(self, bytes data, Py_ssize_t start, list out, int64_t now) except -2
     cdef bint feed(self, bytes data, Py_ssize_t start, Py_ssize_t end) except -1

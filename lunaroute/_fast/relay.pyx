@@ -19,7 +19,6 @@ decides, llhttp must agree: where the two see a message end at different places,
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc
 from libc.string cimport memchr, memcmp, memcpy
 
@@ -31,6 +30,7 @@ from lunaroute._fast.http1 cimport (
     OTHER, OURS, Scan, Span, TRANSFER_ENCODING, UPGRADE, VENDOR_KEY, WEBSOCKET, chunks_between, chunks_done, chunks_feed,
     chunks_start, head_end, scan_request, scan_response, same,
 )
+from lunaroute._fast.rewrite cimport answer_head, request_head
 from lunaroute._fast.ring cimport Writer
 from lunaroute._fast.tls cimport Tls
 
@@ -675,65 +675,15 @@ cdef class Downstream:
         self.messages_seen += 1
 
     cdef Py_ssize_t write_head(self, const char *p, Plan plan, int drop) except -1:
-        """The head for the provider into the scratch buffer; returns its size. All fields as received, but hop-by-hop
-        ones, Host, framing, and credentials that the plan drops or adds."""
-        cdef char *o = self.settings.scratch
-        cdef char *at = o
-        cdef Py_ssize_t n
-        cdef uint32_t run = S.first        # start of a run of lines that go as they are
-        cdef int k
-        cdef Field *f
+        """The head for the provider into the scratch buffer; returns its size."""
         cdef bytes extra = plan.add
         if plan.credential is not None:
             extra = extra + <bytes>plan.credential()
         if <Py_ssize_t>S.head_len + PyBytes_GET_SIZE(extra) + PyBytes_GET_SIZE(plan.prefix) + PyBytes_GET_SIZE(plan.authority) + 256 \
                 > self.settings.scratch_size - JOIN_MAX:
             raise MemoryError("the configured header fields are too large")
-        drop |= plan.drop | 1 << OURS
-        memcpy(at, p, S.method_len + 1)
-        at += S.method_len + 1
-        n = PyBytes_GET_SIZE(plan.prefix)
-        memcpy(at, PyBytes_AS_STRING(plan.prefix), n)
-        at += n
-        memcpy(at, p + S.target + plan.strip, S.target_len - plan.strip)
-        at += S.target_len - plan.strip
-        memcpy(at, b" HTTP/1.1\r\n", 11)
-        at += 11
-        for k in range(S.count):
-            f = &S.fields[k]
-            if f.kind == OTHER and plan.replaced is None:
-                continue
-            if f.kind == CONTENT_LENGTH and plain_length(p, f) or f.kind == OTHER and not self.replaces(p, f, plan):
-                continue
-            if self.websocket and (f.kind == UPGRADE or f.kind == CONNECTION and same(p + f.value, f.value_len, b"upgrade", 7)):
-                continue
-            memcpy(at, p + run, f.line - run)
-            at += f.line - run
-            run = f.end
-            if f.kind == HOST:
-                at = line(at, p + f.line, f.name_len, plan.authority)
-            elif f.kind == CONTENT_LENGTH:
-                memcpy(at, p + f.line, f.name_len)
-                at += f.name_len
-                at += snprintf(at, 32, b": %lld\r\n", <long long>S.content_length)
-            elif f.kind == TRANSFER_ENCODING:
-                at = line(at, p + f.line, f.name_len, b"chunked")
-            elif f.kind == CONNECTION:
-                if self.websocket:
-                    at = line(at, p + f.line, f.name_len, b"Upgrade")
-            elif f.kind > UPGRADE and not drop & (1 << f.kind):
-                run = f.line
-        memcpy(at, p + run, S.head_len - 2 - run)
-        at += S.head_len - 2 - run
-        n = PyBytes_GET_SIZE(extra)
-        memcpy(at, PyBytes_AS_STRING(extra), n)
-        at += n
-        at[0] = c"\r"
-        at[1] = c"\n"
-        return at + 2 - o
-
-    cdef bint replaces(self, const char *p, Field *f, Plan plan):
-        return PyBytes_FromStringAndSize(p + f.line, f.name_len).lower() in plan.replaced
+        return request_head(p, &S, self.settings.scratch, plan.prefix, plan.strip, plan.authority, extra,
+                            drop | plan.drop | 1 << OURS, plan.replaced, self.websocket)
 
     # --- the way out --------------------------------------------------------------------------------------------
 
@@ -1182,25 +1132,6 @@ cdef class Downstream:
         return f"<Downstream {self.number} {STATES[self.state]} exchange {self.exchange}>"
 
 
-cdef bint plain_length(const char *p, Field *f) noexcept:
-    """The Content-Length reads exactly as we would write it."""
-    return f.value_len == 1 or p[f.value] != c"0"
-
-
-cdef char *line(char *at, const char *name, uint32_t n, bytes value):
-    """A field line with the name as it came."""
-    memcpy(at, name, n)
-    at += n
-    at[0] = c":"
-    at[1] = c" "
-    at += 2
-    memcpy(at, PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value))
-    at += PyBytes_GET_SIZE(value)
-    at[0] = c"\r"
-    at[1] = c"\n"
-    return at + 2
-
-
 cdef Py_ssize_t rechunk(Chunks *c, bytes data, Py_ssize_t start, list out, const Limits *limits, Downstream owner,
                         int kind, int64_t now, bint framed) except -2:
     """Decode chunked bytes of data from `start`; payload to the tap, and to `out` with our own framing (or none).
@@ -1545,7 +1476,7 @@ cdef class Upstream:
             self.reusable = False
         if owner.minor == 0 and (self.body == CHUNKED or self.body == UNTIL_CLOSE):
             owner.keep_alive = False
-        written = self.write_head(p, none)
+        written = self.write_head(p)
         owner.status = S.status
         end = self.first_part(data, start, size, written, now, out)
         owner.answered = True
@@ -1629,7 +1560,7 @@ cdef class Upstream:
                 return -1
             return self.open_tunnel(data, start, size, now, out)
         if owner.minor == 1:
-            written = self.write_head(p, True)
+            written = self.write_head(p)
             out.append(PyBytes_FromStringAndSize(self.settings.scratch, written))
         self.messages_seen = 0
         if not self.feed_interim(data, start, start + size):
@@ -1652,7 +1583,7 @@ cdef class Upstream:
         cdef const char *p = PyBytes_AS_STRING(data)
         cdef Py_ssize_t n = PyBytes_GET_SIZE(data)
         cdef bytes early
-        written = self.write_head(p + start, True)
+        written = self.write_head(p + start)
         out.append(PyBytes_FromStringAndSize(self.settings.scratch, written))
         self.parser = None
         self.reusable = False
@@ -1672,52 +1603,11 @@ cdef class Upstream:
             owner.data_received(early)
         return -1
 
-    cdef Py_ssize_t write_head(self, const char *p, bint none) except -1:
-        """The answer's head for the client into the scratch buffer: as received, but hop-by-hop fields and framing."""
+    cdef Py_ssize_t write_head(self, const char *p) except -1:
+        """The answer's head for the client into the scratch buffer; returns its size."""
         cdef Downstream owner = self.owner
-        cdef char *o = self.settings.scratch
-        cdef char *at = o
-        cdef uint32_t run = S.first
-        cdef uint32_t n = S.reason + S.reason_len - 8
-        cdef bint framed = False
-        cdef int k
-        cdef Field *f
-        memcpy(at, b"HTTP/1.1", 8)
-        memcpy(at + 8, p + 8, n)
-        at += 8 + n
-        at[0] = c"\r"
-        at[1] = c"\n"
-        at += 2
-        for k in range(S.count):
-            f = &S.fields[k]
-            if f.kind == OTHER or f.kind > UPGRADE and f.kind != HOP:
-                continue
-            if f.kind == CONTENT_LENGTH and plain_length(p, f) and (S.status >= 200 and S.status != 204):
-                continue
-            if f.kind == HOST or S.status == 101 and (f.kind == UPGRADE or f.kind == CONNECTION):
-                continue
-            memcpy(at, p + run, f.line - run)
-            at += f.line - run
-            run = f.end
-            if f.kind == CONTENT_LENGTH and S.status >= 200 and S.status != 204:
-                memcpy(at, p + f.line, f.name_len)
-                at += f.name_len
-                at += snprintf(at, 32, b": %lld\r\n", <long long>S.content_length)
-            elif f.kind == TRANSFER_ENCODING and owner.minor == 1 and S.status >= 200 and S.status != 204:
-                at = line(at, p + f.line, f.name_len, b"chunked")
-                framed = True
-        memcpy(at, p + run, S.head_len - 2 - run)
-        at += S.head_len - 2 - run
-        if S.status >= 200:
-            if self.body == UNTIL_CLOSE and owner.minor == 1 and not framed:
-                memcpy(at, b"Transfer-Encoding: chunked\r\n", 28)
-                at += 28
-            if not owner.keep_alive or owner.body != NOTHING or self.settings.draining:
-                memcpy(at, b"Connection: close\r\n", 19)
-                at += 19
-        at[0] = c"\r"
-        at[1] = c"\n"
-        return at + 2 - o
+        return answer_head(p, &S, self.settings.scratch, owner.minor == 1, owner.minor == 1 and self.body == UNTIL_CLOSE,
+                           not owner.keep_alive or owner.body != NOTHING or self.settings.draining)
 
     cdef Py_ssize_t body_part(self, bytes data, Py_ssize_t start, list out, int64_t now) except -2:
         """The answer's bytes in data from `start`: to the tap, and into `out` framed for the client. Returns the offset
