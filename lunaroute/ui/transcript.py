@@ -17,7 +17,7 @@ from lunaroute.dialects.canonical import Block, Conversation, conversation
 from lunaroute.stores.rows import Bodies, ExchangeRow
 
 BYTES_LIMIT = 48 << 20  # bodies unfolded for one page
-TEXT_LIMIT = 12_000  # characters of one block on a session's page
+TEXT_LIMIT = 6_000  # characters of one block on a session's page
 SIDE = ("title", "count", "models", "prewarm", "handshake", "other")
 _SUMMARY_KEYS = ("command", "cmd", "pattern", "query", "file_path", "path", "url", "description", "prompt", "input")
 _WRAPPED = re.compile(r"\s*<([a-zA-Z][\w-]{1,40})[\s>].*</\1>\s*", re.DOTALL)

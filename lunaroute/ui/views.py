@@ -29,6 +29,7 @@ from lunaroute.stores.rows import Bodies
 from lunaroute.ui import content, format, pages
 from lunaroute.ui.pages import Source
 from lunaroute.ui.security import SANDBOX, Guard, Hosts, Keys
+from lunaroute.ui.transcript import Entry
 
 __all__ = ["Source", "application"]
 
@@ -63,6 +64,7 @@ class Site:
             trim_blocks=True,
             lstrip_blocks=True,
         )
+        self._templates.filters["grouped"] = _grouped
         self._templates.globals.update(
             f=format, c=content, link=_link, named=_named, states=queries.STATES, ranges=pages.RANGES, tabs=TABS,
             stamp=digest, database=str(source.database), login=bool(keys),
@@ -253,6 +255,17 @@ def _static(site: Site, request: Request) -> Response:
         return PlainTextResponse("There is no such file.\n", 404)
     # the address carries a digest of the files, so a browser may keep them
     return Response(site.files[name], media_type=STATIC[name], headers={"Cache-Control": "max-age=31536000, immutable"})
+
+
+def _grouped(entries: list[Entry]) -> list[list[Entry]]:
+    """Neighbours that are all the client's own context as one group, every other entry by itself."""
+    groups: list[list[Entry]] = []
+    for entry in entries:
+        if entry.kind == "context" and groups and groups[-1][0].kind == "context":
+            groups[-1].append(entry)
+        else:
+            groups.append([entry])
+    return groups
 
 
 def _named(values: list[str], word: Callable[[str], str] | None) -> list[tuple[str, str]]:

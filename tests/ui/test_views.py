@@ -167,10 +167,23 @@ def test_the_status_page(serve: Serve, path: Path) -> None:
     text = page(serve(path), "/status").text
     for words in ("sqlite", "Working", "jsonl", "Not working", "The disk is full.", "123 kB", "Nothing was dropped."):
         assert words in text
+    counted = serve(path, status=lambda: {"counters": {"requests_total": 12345}, "proxy_url": "http://127.0.0.1:1"})
+    assert "requests12,345" in page(counted, "/status").text
     dropped = serve(path, status=lambda: {"dropped": {"bytes": 12345}})
     assert "could not be recorded" in page(dropped, "/status").text
-    for odd in ({}, {"stores": "x", "dropped": 3}, {"stores": [1, {}], "dropped": {"a": "<b>"}}, {"lag_events": None}):
+    tags = {"<b>": "<b>", "x": None}
+    for odd in ({}, {"stores": "x", "dropped": 3}, {"stores": [1, {}], "dropped": tags, "counters": tags}):
         page(serve(path, status=lambda odd=odd: odd), "/status")
+
+
+def test_what_a_client_adds_is_one_fold(serve: Serve, tmp_path: Path) -> None:
+    parts = [f"<part_{n}>{n}</part_{n}>" for n in range(3)]
+    body = recorded.ask([*map(recorded.user, parts), recorded.user("hi"), recorded.user("<one>x</one>")])
+    closed = recorded.exchange(2, kind="handshake", error="the client closed the tunnel", sequence=2)
+    made = [recorded.exchange(1, request_body=body), closed]
+    text = page(serve(recorded.write(tmp_path / "db", made)), "/sessions/session-1").text
+    assert "54 characters added by the client: part_0, part_1, part_2" in " ".join(text.split())
+    assert "the client closed the tunnel" in text
 
 
 def test_metrics_and_health(site: Site) -> None:
