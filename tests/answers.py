@@ -41,17 +41,21 @@ class Told:
 
 @dataclass
 class Assistant:
-    """The script. `compress`: gzip what clients accept gzip for. `websocket`: accept handshakes, or refuse with 426."""
+    """The script. `compress`: gzip what clients accept gzip for. `websocket`: accept handshakes, or refuse with 426.
+
+    `deflate`: accept permessage-deflate.
+    """
 
     compress: bool = False
     websocket: bool = True
+    deflate: bool = False
     told: list[Told] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
 
     async def __call__(self, request: Request, wire: Wire) -> None:
         if request.header("upgrade") == "websocket":
             if self.websocket:
-                await self._converse(await wire.websocket())
+                await self._converse(await wire.websocket(deflate=self.deflate))
             else:
                 await wire.answer(426, [*JSON_HEAD, ("Upgrade", "h2c"), ("Connection", "Upgrade")], b"{}")
             return

@@ -92,6 +92,11 @@ CASES = [
         dialect="responses", session=of_thread, kinds=("prewarm", "call", "final"), transport="websocket",
     ),
     Case(
+        id="codex-websocket-deflate", run=programs.codex, said=codex_said, fresh=CODEX, client="codex",
+        version="0.169.0", dialect="responses", session=of_thread, kinds=("prewarm", "call", "final"),
+        transport="websocket", script=lambda: Assistant(deflate=True),
+    ),
+    Case(
         id="codex-websocket-refused-upstream", run=programs.codex, said=codex_said, fresh=CODEX, client="codex",
         version="0.169.0", dialect="responses", session=of_thread, script=lambda: Assistant(websocket=False),
         refused=True,
