@@ -89,7 +89,7 @@ class Peer(asyncio.Protocol):
         self.pieces: list[bytes] = []
         self.eof = self.lost = self.write_paused = False
         self.error: Exception | None = None
-        self._changed = asyncio.Event()
+        self._waiting: list[asyncio.Future[None]] = []
         self._mark = 0
 
     # asyncio's callbacks
@@ -124,9 +124,17 @@ class Peer(asyncio.Protocol):
 
     def _note(self) -> None:
         progress()
-        self._changed.set()
+        while self._waiting:
+            waiting = self._waiting.pop()
+            if not waiting.done():
+                waiting.set_result(None)
 
     # for tests
+    @property
+    def taken(self) -> int:
+        """How many bytes of `data` were taken."""
+        return self._mark
+
     @property
     def over(self) -> bool:
         """The other side has ended: FIN or reset."""
@@ -138,9 +146,8 @@ class Peer(asyncio.Protocol):
         while not (result := fact()):
             left = deadline - asyncio.get_running_loop().time()
             assert left > 0, f"never happened: {what}; {self!r}"
-            self._changed.clear()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), left)
+            self._waiting.append(asyncio.get_running_loop().create_future())
+            await asyncio.wait(self._waiting[-1:], timeout=left)
         return result
 
     async def ended(self) -> bytes:
@@ -315,6 +322,7 @@ class Proxy:
         self.learned: list[str] = []
         self._clients: list[Peer] = []
         self._now = 0
+        self._ticking: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
@@ -337,6 +345,8 @@ class Proxy:
 
     async def __aexit__(self, *exc: object) -> None:
         self._server.close()
+        if self._ticking is not None:
+            self._ticking.cancel()
         for connection in list(self.settings.live):
             connection.shut_down()
         for pool in self.plans.pools.values():
@@ -372,8 +382,9 @@ class Proxy:
             await asyncio.sleep(0)
         return result
 
-    def tick(self) -> None:
-        """What server.py does four times a second."""
+    def tick_as_the_server(self) -> None:
+        """From now on look at the deadlines four times a second, as server.py does."""
+        self._ticking = asyncio.get_running_loop().call_later(0.25, self.tick_as_the_server)
         self.settings.tick()
 
     def told(self) -> list[tuple[int, int, int, bytes]]:

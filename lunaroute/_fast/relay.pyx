@@ -952,6 +952,8 @@ cdef class Downstream:
                 self.finish(CLIENT_CANCELLED, "the client closed the connection before its request was complete", now)
                 self.state = CLOSED
                 self.transport.close()
+            if self.pending is None or self.state == RECEIVING_HEAD:
+                self.release(HOLD_PIPELINE)         # what this request still needs must be read
             if self.state > IDLE:
                 return
         if self.pending is None:

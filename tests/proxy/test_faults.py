@@ -467,7 +467,12 @@ PASSED = {
 async def test_refusals_of_the_provider_pass_byte_for_byte_and_are_not_repeated(status: int) -> None:
     async with pair() as (proxy, upstream):
         client, served = await begun(proxy, upstream, post())
-        lines = [f"HTTP/1.1 {status} Own Words", *PASSED[status], "Content-Type: application/json", "Content-Length: 14"]
+        lines = [
+            f"HTTP/1.1 {status} Own Words",
+            *PASSED[status],
+            "Content-Type: application/json",
+            "Content-Length: 14",
+        ]
         raw = "\r\n".join(lines).encode("latin-1") + b'\r\n\r\n{"error": "x"}'
         served.send(raw)
         await client.until(lambda: len(client.data) >= len(raw))
