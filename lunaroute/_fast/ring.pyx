@@ -88,7 +88,7 @@ cdef enum:
     OPEN_EVENT = 1
     REWIND_PAST = 1048576
     # after something was read the reader naps instead of asking for wake-ups: under load the relay pays no system call
-    NAP_US = 5000
+    NAP_US = 25000
     UNMAP_EVERY = 8388608
 
 cdef uint64_t MAGIC = 0x31474E4952524C        # "LRRING1"
