@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from lunaroute._fast import relay
 from lunaroute._fast.ring import Writer
 from lunaroute.config import Config
+from lunaroute.config.check import is_loopback
 from lunaroute.errors import Reject
 from lunaroute.routing.signals import Credential, Signal
 from lunaroute.wire import http1
@@ -80,16 +81,6 @@ class Settings(relay.Settings):
 
     def _known(self, value: bytes) -> bool:
         return any([hmac.compare_digest(value, token) for token in self.tokens])
-
-
-def is_loopback(host: str) -> bool:
-    """host: a name or an address to listen on."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def _literal(host: str) -> set[str]:

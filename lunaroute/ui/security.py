@@ -59,16 +59,6 @@ def host_name(text: str) -> str | None:
     return (found[1] or found[2].removesuffix(".")) if found else None
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a listener on this host can be reached from this machine only."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
 class Hosts:
     """The names we answer to. On a wildcard listener any address as digits is ours too: DNS cannot rebind digits."""
 

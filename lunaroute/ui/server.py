@@ -12,8 +12,8 @@ from pathlib import Path
 
 import uvicorn
 
+from lunaroute.config.check import is_loopback
 from lunaroute.errors import StartError
-from lunaroute.ui.security import is_loopback
 from lunaroute.ui.views import Source, application
 
 BACKLOG = 64

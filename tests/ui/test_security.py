@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lunaroute.ui.security import COOKIE, SESSION_S, Hosts, Keys, host_name, is_loopback, own_path
+from lunaroute.config.check import is_loopback
+from lunaroute.ui.security import COOKIE, SESSION_S, Hosts, Keys, host_name, own_path
 from lunaroute.ui.views import STATIC
 from tests import recorded
 from tests.ui.conftest import Serve
