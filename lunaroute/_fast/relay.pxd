@@ -226,6 +226,7 @@ cdef class Upstream:
     cdef bint straight(self, bytes data, int64_t now) except -1
     cdef void send(self, bytes data) except *
     cdef void shake(self, bytes data) except *
+    cdef void ended(self) except *
     cdef bytes opened(self, bytes data)
     cdef void send_raw(self, bytes data) except *
     cdef void send_two(self, bytes first, const char *p, Py_ssize_t n) except *

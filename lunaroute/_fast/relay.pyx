@@ -1248,7 +1248,10 @@ cdef class Upstream:
                 else:
                     self.drop()
                 return
+            if self.tls.closed:
+                self.reusable = False
             if data is None:
+                self.ended()
                 return
         if owner is None:
             self.drop()                 # nobody asked: what this is can only be guessed (F7)
@@ -1262,9 +1265,15 @@ cdef class Upstream:
                 owner.send(data)
             else:
                 self.answer(data, now)
+            self.ended()
         except Exception as error:
             owner.bug(error)
             self.drop()
+
+    cdef void ended(self) except *:
+        """close_notify is the end, whether or not a FIN follows: many servers wait for ours first."""
+        if self.tls is not None and self.tls.closed and not self.lost:
+            self.transport.abort()
 
     def eof_received(self):
         return False

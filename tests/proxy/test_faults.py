@@ -70,7 +70,7 @@ async def reused(proxy: Proxy, upstream: Upstream) -> tuple[Peer, Peer]:
     return client, served
 
 
-# --- the connect phase: nothing has left, so another try is safe -----------------------------------------------------
+# --- the connect phase: nothing has left, so another try is safe ---
 
 
 @looped
@@ -158,7 +158,7 @@ async def test_a_loop_to_the_proxy_itself_is_a_508() -> None:
         assert url.encode() in answer.body
 
 
-# --- after bytes may have left: never sent twice ----------------------------------------------------------------------
+# --- after bytes may have left: never sent twice ---
 
 
 @pytest.mark.parametrize("how", ["reset", "close"])
@@ -220,7 +220,7 @@ async def test_a_connection_that_ended_while_it_was_free_gets_no_request(seen: s
         assert [c.state for c in proxy.closes()] == ["ok", "ok"]
 
 
-# --- answers that break off -------------------------------------------------------------------------------------------
+# --- answers that break off ---
 
 
 @pytest.mark.parametrize("how", ["reset", "close"])
@@ -281,7 +281,7 @@ async def test_a_client_of_http_1_0_sees_the_cut_too() -> None:
         assert isinstance(client.error, ConnectionResetError), "a clean end would look like the whole answer"
 
 
-# --- standing still ---------------------------------------------------------------------------------------------------
+# --- standing still ---
 
 
 @looped
@@ -351,7 +351,7 @@ async def test_a_provider_that_never_reads_the_body_is_a_504_and_holds_the_clien
         assert b"does not read" in answer.body
 
 
-# --- order in time ------------------------------------------------------------------------------------------------------
+# --- order in time ---
 
 
 DRIPS = {
@@ -451,7 +451,7 @@ async def test_expect_100_continue_is_answered_by_the_provider() -> None:
         assert (answer.status, answer.interim) == (200, (100,))
 
 
-# --- answers that are passed on as they are, and those that are not ---------------------------------------------------
+# --- answers that are passed on as they are, and those that are not ---
 
 
 PASSED = {
