@@ -13,6 +13,9 @@ An exchange walks through the states of relay.pxd:
 MOVES is the whole table; a move that is not in it raises. STREAMING may begin while the request is still being sent (an
 early answer); `body` says whether request bytes are still to come.
 
+One module, and a long one: the two ends hold each other as C types, which Cython cannot split over modules. What does
+not need their types is elsewhere (http1: scanning and chunks; rewrite: heads; tls; ring).
+
 llhttp (httptools) sees every byte of both directions, with only its head and end-of-message callbacks set. Our scanner
 decides, llhttp must agree: where the two see a message end at different places, the message is refused.
 """
