@@ -14,9 +14,10 @@ run: $(BIN)/.run
 test: $(BIN)/.test system clients
 	$(BIN)/python -m pytest --no-skips
 
-check: $(BIN)/.check
+check: $(BIN)/.check system
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python -m benchmarks.instructions
 
 bench: $(BIN)/.test
 	$(BIN)/python -m benchmarks
