@@ -7,6 +7,7 @@ held.
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,15 @@ from typing import Any
 import anthropic
 import openai
 import pytest
+import trustme
 from openai.types.responses import Response
 
 from tests.answers import FINAL, RAN, Assistant
 from tests.conftest import Serve
-from tests.e2e.loop import Case, proved
+from tests.e2e.loop import Case, nothing, proved, same_target
 from tests.e2e.programs import Ran
-from tests.e2e.same import Fresh
+from tests.e2e.same import Fresh, both_sides
+from tests.fakes import Tap, Upstream
 
 Json = dict[str, Any]
 SCHEMA: Json = {"type": "object", "properties": {"command": {"type": "string"}}, "required": ["command"]}
@@ -166,3 +169,28 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_a_tool_loop_through_the_proxy_is_the_direct_one_and_recorded(case: Case, tmp_path: Path, serve: Serve) -> None:
     proved(case, tmp_path, serve)
+
+
+def test_an_upstream_behind_tls_sees_the_same_bytes(tmp_path: Path, serve: Serve) -> None:
+    authority = trustme.CA()
+    trusted = tmp_path / "authority.pem"
+    authority.cert_pem.write_to_path(str(trusted))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    assistant = Assistant()
+    with Upstream(assistant, context) as upstream:
+        luna = serve(upstream, {"providers": {"anthropic": {"ca_file": str(trusted)}}})
+        with Tap(luna.port) as tap:
+            found = messages(tap.url, streamed_message)
+            both_sides(tap, upstream, same_target, nothing)
+        distrusted = serve(upstream)
+        with pytest.raises(anthropic.APIStatusError) as refused:
+            messages(distrusted.url, whole_message)
+        assert (luna.stop(), distrusted.stop()) == (0, 0)
+    assert said(ran(found))
+    assert refused.value.status_code == 502
+    assert [r["state"] for r in luna.exchanges()] == ["ok", "ok"]
+    (row,) = distrusted.exchanges()
+    assert row["state"] == "upstream_error"
+    assert "certificate" in row["error"]
+    assert len(assistant.told) == 2, "no request went over a connection that is not trusted"
