@@ -207,10 +207,17 @@ class Peer(asyncio.Protocol):
         if not self.lost:
             self.transport.write_eof()
 
+    def raw(self) -> socket.socket:
+        """The socket itself: what is done with it is done before the call returns, and past any TLS."""
+        return socket.socket(fileno=os.dup(self.transport.get_extra_info("socket").fileno()))
+
     def finish_now(self) -> None:
-        """FIN by a system call: it is there before this returns."""
-        with socket.socket(fileno=os.dup(self.transport.get_extra_info("socket").fileno())) as raw:
+        with self.raw() as raw:
             raw.shutdown(socket.SHUT_WR)
+
+    def send_now(self, data: bytes) -> None:
+        with self.raw() as raw:
+            assert raw.send(data) == len(data)
 
     def close(self) -> None:
         self.transport.close()
@@ -231,8 +238,8 @@ Script = Callable[[Peer], Awaitable[None]]
 class Upstream:
     """A raw server. script(peer), if given, plays with each connection; otherwise the test does, by accepted()."""
 
-    def __init__(self, script: Script | None = None, tls: ssl.SSLContext | None = None) -> None:
-        self.script, self.tls = script, tls
+    def __init__(self, script: Script | None = None, tls: ssl.SSLContext | None = None, port: int = 0) -> None:
+        self.script, self.tls, self.port = script, tls, port
         self.connections: list[Peer] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._taken = 0
@@ -240,7 +247,7 @@ class Upstream:
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._connect, "127.0.0.1", 0, ssl=self.tls)
+        self._server = await loop.create_server(self._connect, "127.0.0.1", self.port, ssl=self.tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

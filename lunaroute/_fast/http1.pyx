@@ -146,6 +146,8 @@ cdef int classify(const char *p, uint32_t n) noexcept nogil:
         if same(p, n, b"connection", 10):
             return CONNECTION
         return HOP if same(p, n, b"keep-alive", 10) else OTHER
+    if n > 12 and (p[0] | 32) == c"x" and starts(p, n, b"x-lunaroute-", 12):
+        return OURS
     if n == 13:
         return AUTHORIZATION if same(p, n, b"authorization", 13) else OTHER
     if n == 14:
@@ -166,8 +168,6 @@ cdef int classify(const char *p, uint32_t n) noexcept nogil:
         return HOP if same(p, n, b"proxy-authenticate", 18) else OTHER
     if n == 19 and same(p, n, b"proxy-authorization", 19):
         return HOP
-    if n > 12 and starts(p, n, b"x-lunaroute-", 12):
-        return OURS
     return OTHER
 
 

@@ -276,7 +276,7 @@ cdef class Pool:
         while self.idle:
             u = <Upstream>self.idle.pop()
             self.settings.tap.count(UPSTREAM_IDLE, -1)
-            if u.lost:
+            if u.lost or u.fd < 0:          # the latter: dropped, but its end not yet told by the loop
                 continue
             # a close or stray bytes that arrived but were not yet seen: such a connection must not get a request
             if now - u.idle_since > self.idle_ns or (now - u.idle_since > PEEK_AFTER_NS and u.fd >= 0 and lr_readable(u.fd)):
@@ -1276,6 +1276,7 @@ cdef class Upstream:
     cdef void ended(self) except *:
         """close_notify is the end, whether or not a FIN follows: many servers wait for ours first."""
         if self.tls is not None and self.tls.closed and not self.lost:
+            self.fd = -1
             self.transport.abort()
 
     def eof_received(self):
@@ -1689,6 +1690,7 @@ cdef class Upstream:
     cdef void drop(self):
         """Close at once; nothing more is wanted from this connection."""
         self.owner = None
+        self.fd = -1
         if not self.lost and self.transport is not None:
             self.transport.abort()
 

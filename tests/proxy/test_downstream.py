@@ -1,4 +1,4 @@
-"""Clients that go away, half-close, are slow or pipeline: what the provider sees of it, and when (security.md M2, R1)."""
+"""Clients that go away, half-close, are slow or pipeline: what the provider sees of it, and when."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BEGINNINGS = {"before the first byte": b"", "inside a stream": STREAM, "inside a
 async def gone_in_time(served: Peer, proxy: Proxy, began: float) -> None:
     await served.until(lambda: served.over, "the provider to see that the client is gone")
     assert asyncio.get_running_loop().time() - began < SOON
-    await proxy.until(lambda: proxy.closes(), "the record")
+    await proxy.until(proxy.closes, "the record")
     assert [(c.state, c.written) for c in proxy.closes()] == [("client_cancelled", True)]
     assert proxy.counter("requests_in_flight") == 0
 
@@ -64,7 +64,7 @@ async def test_a_client_that_is_gone_while_the_connection_is_made_costs_nothing(
         pool = await proxy.until(lambda: [p for p in proxy.plans.pools.values() if p.waiters])
         getattr(client, how)()
         await proxy.until(lambda: not pool[0].waiters, "the wait to end")
-        await proxy.until(lambda: proxy.closes())
+        await proxy.until(proxy.closes)
         assert [(c.state, c.written) for c in proxy.closes()] == [("client_cancelled", False)]
 
 

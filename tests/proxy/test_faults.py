@@ -1,4 +1,4 @@
-"""Faults of a provider and of the way to it (security.md section 6), each by a scripted peer; time is driven by hand."""
+"""Faults of a provider and on the way (security.md section 6), each by a scripted peer; time is driven by hand."""
 
 from __future__ import annotations
 

@@ -198,7 +198,7 @@ async def test_an_end_of_one_side_ends_the_other(side: str, how: str) -> None:
         if how != "reset":
             await other.has(b"last words")
         await other.until(lambda: other.over, "the other side's end")
-        await proxy.until(lambda: proxy.closes())
+        await proxy.until(proxy.closes)
         close = proxy.closes()[0]
         expected = "upstream_error" if (side, how) == ("provider", "reset") else "ok"
         assert close.state == expected
@@ -232,5 +232,5 @@ async def test_the_key_does_not_leave_through_the_record_of_a_close() -> None:
     async with pair() as (proxy, upstream):
         client, _ = await opened(proxy, upstream)
         client.close()
-        await proxy.until(lambda: proxy.closes())
+        await proxy.until(proxy.closes)
         assert KEY not in proxy.closes()[0].why
