@@ -132,6 +132,7 @@ cdef class Downstream:
     cdef readonly bint answered         # bytes of the answer have gone to the client
     cdef readonly int status
     cdef int attempts
+    cdef bint told                      # the tap has the beginning of this exchange
     cdef bint looping                   # take() is on the stack
     cdef int64_t started_at             # first byte of the head
     cdef int64_t received_at

@@ -643,7 +643,7 @@ cdef class Downstream:
             (<int64_t *>fixed)[0] = self.started_at + s.wall
             (<uint32_t *>(fixed + 8))[0] = self.number
             (<uint32_t *>(fixed + 12))[0] = self.served
-            self.tap.put(TAP_OPEN, self.exchange, self.started_at, fixed, 16, p, head_len)
+            self.told = self.tap.put(TAP_OPEN, self.exchange, self.started_at, fixed, 16, p, head_len)
         self.served += 1
 
     cdef bint agrees(self, bytes data, Py_ssize_t start, Py_ssize_t end) except -1:
@@ -770,7 +770,7 @@ cdef class Downstream:
 
     cdef void tell_attempt(self, int64_t now, uint32_t connect_us, uint32_t tls_us, bint reused):
         cdef char[12] fixed
-        if not self.settings.recording:
+        if not self.told:
             return
         (<uint32_t *>fixed)[0] = <uint32_t>(self.attempts | (reused << 16))
         (<uint32_t *>(fixed + 4))[0] = connect_us
@@ -922,7 +922,7 @@ cdef class Downstream:
             klass = self.status // 100
             if 2 <= klass <= 5:
                 self.tap.count(RESPONSES + klass, 1)
-            if self.settings.recording:
+            if self.told:
                 text = why.encode()
                 (<uint64_t *>fixed)[0] = <uint64_t>(state | (self.written << 8))
                 (<uint64_t *>(fixed + 8))[0] = self.request_bytes
@@ -932,6 +932,7 @@ cdef class Downstream:
                 (<int64_t *>(fixed + 40))[0] = self.sent_at
                 self.tap.put(TAP_CLOSE, self.exchange, now, fixed, 48, PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
         self.exchange = 0
+        self.told = False
         self.upstream = None
         self.plan = None
 
@@ -1106,7 +1107,7 @@ cdef class Downstream:
     cdef void tell(self, int kind, const char *p, Py_ssize_t n, int64_t now) noexcept:
         """A piece to the tap, in parts where it is larger than the ring likes."""
         cdef Py_ssize_t part
-        if not self.settings.recording:
+        if not self.told:
             return
         while n > 0:
             part = min(n, 1 << 18)

@@ -86,6 +86,7 @@ cdef enum:
     TAP_DROPPED_BYTES = 12
     TAP_DROPPED_EXCHANGES = 13
     OPEN_EVENT = 1
+    CLOSE_EVENT = 9
     REWIND_PAST = 1048576
     # after something was read the reader naps instead of asking for wake-ups: under load the relay pays no system call
     NAP_US = 25000
@@ -163,8 +164,11 @@ cdef class Writer:
         cdef uint64_t fill = self.size - offset
         cdef uint64_t limit = self.size
         cdef char *at
+        # bodies are given up first, beginnings next, ends never before the last byte: what began must be seen to end
         if kind == 2 or kind == 5 or kind == 7 or kind == 8:
             limit -= self.reserve
+        elif kind != CLOSE_EVENT:
+            limit -= self.reserve >> 2
         if kind == OPEN_EVENT and offset > REWIND_PAST:
             # an empty ring starts again at its first pages: under light load only those are ever touched
             self.tail = LOAD(self.base + TAIL)
