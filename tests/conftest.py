@@ -48,14 +48,17 @@ def _no_settings_of_the_developer() -> Iterator[None]:
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
-    """serve(upstream, extra config, environment) starts a real server and returns its handle; ended with the test."""
+    """serve(upstream, extra config, environment) starts a real server and returns its handle; ended with the test.
+
+    Where the configuration has access tokens, only /healthz is open.
+    """
     started: list[Running] = []
 
     def start(upstream: Upstream | str, extra: dict[str, Any] | None = None, **environ: str) -> Running:
         url = upstream if isinstance(upstream, str) else upstream.url
         running = Running(tmp_path / f"luna{len(started)}", url, extra, environ)
         started.append(running)
-        running.start()
+        running.start("/healthz" if extra and "access_tokens" in extra else "/readyz")
         return running
 
     yield start

@@ -87,15 +87,15 @@ class Running:
         self._out = home / "serve.out"
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        """Starts it and waits until it answers."""
+    def start(self, probe: str = "/readyz") -> None:
+        """Starts it and waits until it answers the probe with 200."""
         with self._out.open("ab") as out:
             self.process = subprocess.Popen(
                 ["lunaroute", "serve", "--config", str(self.file)],
                 env=self.environ, cwd=self.home, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
                 executable=str(self.home / "bin" / "lunaroute"),
             )  # fmt: skip
-        self._await("/readyz")
+        self._await(probe)
 
     def _await(self, path: str) -> None:
         assert self.process is not None

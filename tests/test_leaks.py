@@ -62,6 +62,7 @@ CONFIGURED = {
     "header": plain("header", ""),
     "environment": plain("environment", "sk-ant-"),
     "codex": plain("codex", ""),
+    "token": plain("token", ""),
 }
 ALL = OF_CLIENT | CONFIGURED
 
@@ -299,7 +300,7 @@ def test_no_credential_is_ever_written_served_or_printed(serve: Serve, tmp_path:
     with Upstream(echo) as upstream:
         luna = serve(upstream, extra, ANTHROPIC_API_KEY=ALL["environment"], TMPDIR=str(scratch))
         answers = list(attempts(luna.port))
-        assert received(upstream) == set(ALL) - {"set-cookie", "codex"}
+        assert received(upstream) == set(ALL) - {"set-cookie", "codex", "token"}
         assert all(b" 4" in answer.split(b"\r\n")[0] for answer in answers), answers
         assert search((f"answer {n}", a) for n, a in enumerate(answers))[0] == []
         assert luna.stop() == 0
@@ -342,6 +343,23 @@ def test_the_token_of_codex_own_login_stays_in_its_file(serve: Serve, tmp_path: 
         luna = serve(upstream, {"providers": {"openai": {"codex_auth": {"enabled": True}}}})
         ask(luna.port, "POST /v1/responses HTTP/1.1", BODY)
         assert received(upstream) == {"codex"}
+        assert luna.stop() == 0
+    nothing_leaks_on_disk(luna)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [f"X-LunaRoute-Token: {ALL['token']}", f"Authorization: Bearer {ALL['token']}", f"x-api-key: {ALL['token']}"],
+)
+def test_an_access_token_goes_no_further(field: str, serve: Serve) -> None:
+    with Upstream(echo) as upstream:
+        luna = serve(
+            upstream, {"access_tokens": [ALL["token"]], "providers": {"anthropic": {"api_key": ALL["config"]}}}
+        )
+        assert b" 401 " in ask(luna.port, "POST /v1/messages HTTP/1.1", BODY).split(b"\r\n")[0]
+        assert upstream.requests == []
+        assert SENTINEL.encode() in ask(luna.port, f"POST /v1/messages HTTP/1.1\r\n{field}", BODY)
+        assert received(upstream) == {"config"}
         assert luna.stop() == 0
     nothing_leaks_on_disk(luna)
 
