@@ -131,6 +131,11 @@ class Peer(asyncio.Protocol):
 
     # for tests
     @property
+    def port(self) -> int:
+        """The other side's port."""
+        return int(self.transport.get_extra_info("peername")[1])
+
+    @property
     def taken(self) -> int:
         """How many bytes of `data` were taken."""
         return self._mark
