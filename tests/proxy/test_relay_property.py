@@ -22,34 +22,14 @@ from tests.peers import KEY, Peer, Proxy, Upstream, answers_in, get, post, reque
 from tests.proxy.test_framing import ANSWERS, REQUESTS, answering, staged
 
 TCHAR = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-HOP = set(
-    [
-        "connection",
-        "keep-alive",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "upgrade",
-        "http2-settings",
-        "transfer-encoding",
-        "proxy-authorization",
-        "proxy-authenticate",
-    ]
-)
-SPECIAL = HOP | set(
-    [
-        "host",
-        "content-length",
-        "expect",
-        "origin",
-        "sec-fetch-site",
-        "authorization",
-        "x-api-key",
-        "api-key",
-        "x-goog-api-key",
-        "chatgpt-account-id",
-    ]
-)
+HOP = {
+    *("connection", "keep-alive", "proxy-connection", "te", "trailer", "upgrade", "http2-settings"),
+    *("transfer-encoding", "proxy-authorization", "proxy-authenticate"),
+}
+SPECIAL = HOP | {
+    *("host", "content-length", "expect", "origin", "sec-fetch-site"),
+    *("authorization", "x-api-key", "api-key", "x-goog-api-key", "chatgpt-account-id"),
+}
 
 
 def examples(count: int) -> settings:
