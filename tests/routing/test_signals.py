@@ -61,9 +61,7 @@ HEADS = {
     "Anthropic-Beta: x": Signal.ANTHROPIC_FIELD,
     "openai-organization: x": Signal.OPENAI_FIELD,
     "OpenAI-Beta: x": Signal.OPENAI_FIELD,
-    "x-lunaroute-a: 1": Signal.CONTROL,
-    "x-lunaroute-token: 1": Signal.CONTROL,
-    "X-LunaRoute-Something-Longer: 1": Signal.CONTROL,
+    "x-lunaroute-token: sk-ant-x": Signal(0),
     "xapi-key: sk-ant-x": Signal(0),
     "x-authorization: Bearer sk-ant-x": Signal(0),
 }
