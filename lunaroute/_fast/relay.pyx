@@ -221,6 +221,8 @@ cdef class Settings:
         found = self.plans.get(key)
         if found is None:
             found = self.route(method, path, signals)
+            if found.credential is not None:
+                return <Plan>found              # where it goes depends on what the login file holds now
             if len(self.plans) >= 1024:
                 self.plans.clear()
             self.plans[key] = found
@@ -535,7 +537,7 @@ cdef class Downstream:
                 plan = self.last_plan
             else:
                 plan = s.plan(self.method, self.path, signals)
-                self.last_plan = plan
+                self.last_plan = plan if plan.credential is None else None
                 self.last_signals = signals
                 self.plans_version = s.plans_version
         except Exception as error:
@@ -919,6 +921,8 @@ cdef class Downstream:
         cdef int klass
         if self.exchange:
             self.tap.count(REQUESTS_IN_FLIGHT, -1)
+            if self.state == TUNNEL:
+                self.tap.count(TUNNELS_OPEN, -1)
             klass = self.status // 100
             if 2 <= klass <= 5:
                 self.tap.count(RESPONSES + klass, 1)
@@ -1015,7 +1019,6 @@ cdef class Downstream:
     def end_tunnel(self, int state, str why, int64_t now=0):
         """The WebSocket is over; both sides close."""
         cdef Upstream u = self.upstream
-        self.tap.count(TUNNELS_OPEN, -1)
         self.finish(state, why, now or lr_clock())
         self.move(LINGERING)
         self.deadline = lr_clock() + FLUSH_NS
@@ -1066,7 +1069,9 @@ cdef class Downstream:
                 if now >= self.deadline:
                     self.refused(408, "the request head did not arrive in time (limits.head_timeout_secs)", now)
             elif state == LINGERING:
-                if now >= self.deadline:
+                # a slow reader of a last answer gets as long as an idle connection
+                if now >= self.deadline and (not self.transport.get_write_buffer_size()
+                                             or now >= self.deadline + self.settings.keepalive_timeout):
                     self.transport.abort()
             elif state != CLOSED:
                 if (self.held or self.half_closed) and self.gone():

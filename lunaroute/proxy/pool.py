@@ -141,7 +141,10 @@ class Pool(relay.Pool):
         self.add(connection)
 
     def _failed(self, downstream: Downstream | None, error: ConnectFailed) -> None:
-        if downstream is not None and downstream in self.waiters:
+        if downstream is None or downstream not in self.waiters:
+            # it took the connection of another, which now has none on its way: the failure is that one's
+            downstream = self.waiters[0] if len(self.waiters) > self._connecting - 1 else None
+        if downstream is not None:
             self.waiters.remove(downstream)
             if downstream.wants_connection():
                 downstream.connect_failed(error.status, str(error), error.status == 504)
@@ -191,6 +194,8 @@ class Pool(relay.Pool):
             except BaseException:
                 transport.abort()
                 raise
+        if protocol.fd < 0:
+            raise ConnectionResetError("closed by the provider at once")  # while this task waited for its turn
         done = self._loop.time()
         protocol.took(int((connected - began) * 1e6) or 1, int((done - connected) * 1e6) if self.context else 0)
         return protocol

@@ -306,3 +306,24 @@ async def test_a_keep_alive_connection_is_closed_when_it_was_idle_for_too_long()
         assert not client.over
         proxy.pass_time(2)
         assert await client.ended() == b""
+
+
+@looped
+async def test_a_slow_reader_gets_the_whole_of_a_last_answer() -> None:
+    async with pair() as (proxy, upstream):
+        client = await proxy.client()
+        client.transport.pause_reading()
+        client.send(post(b"{}", "/v1/messages", "Connection: close"))
+        served = await upstream.accepted()
+        await served.head()
+        served.send(CHUNKED)
+        (connection,) = proxy.settings.live
+        while not connection.transport.get_write_buffer_size():  # until the kernel takes no more
+            served.send(chunk(b"x" * 20_000))
+            await settle()
+        served.send(b"0\r\n\r\n")
+        await proxy.until(lambda: "lingering" in repr(connection))
+        proxy.pass_time(60)
+        await settle()
+        client.transport.resume_reading()
+        assert (await client.ended()).endswith(b"0\r\n\r\n")

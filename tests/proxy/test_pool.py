@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 
 import pytest
 
 from lunaroute._fast import relay
 from lunaroute.config import HttpClient
+from lunaroute.errors import ConnectFailed
 from lunaroute.proxy.pool import Origin, Pool, own_listeners
 from tests.peers import Peer, Proxy, Upstream, answer_to, get, looped, pair, post, reply, settle
 from tests.proxy.test_faults import begun, http, reused
@@ -226,3 +228,29 @@ async def test_a_pool_says_what_it_holds() -> None:
         assert "idle 1 open 1 waiting 0" in repr(only_pool(proxy))
         assert isinstance(only_pool(proxy), relay.Pool)
         assert HttpClient().pool_warm == 1
+
+
+@looped
+async def test_one_whose_connection_went_to_another_is_told_of_the_failure() -> None:
+    """The first dial is stuck, the second one's connection serves the first request: then the first dial fails."""
+    async with pair(http(pool_warm=0)) as (proxy, upstream):
+        await reused(proxy, upstream)
+        pool = only_pool(proxy)
+        pool.discard_idle()
+        await proxy.until(lambda: not pool.opened)
+        real, stuck = pool._tries, asyncio.get_running_loop().create_future()
+
+        async def first() -> relay.Upstream:
+            pool._tries = real  # type: ignore[method-assign]
+            await stuck
+            raise ConnectFailed("stuck", 504)
+
+        pool._tries = first  # type: ignore[method-assign]
+        await proxy.sent(post(b"A"))
+        await proxy.until(lambda: len(pool.waiters) == 1)
+        orphan = await proxy.sent(post(b"B"))
+        served = await upstream.accepted()
+        await served.has(b"A")
+        stuck.set_result(None)
+        assert (await answer_to(orphan)).status == 504
+        assert not pool.waiters

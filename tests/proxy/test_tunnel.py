@@ -234,3 +234,14 @@ async def test_the_key_does_not_leave_through_the_record_of_a_close() -> None:
         client.close()
         await proxy.until(proxy.closes)
         assert KEY not in proxy.closes()[0].why
+
+
+@looped
+async def test_a_client_that_goes_while_the_provider_does_not_read_ends_the_tunnel() -> None:
+    async with pair() as (proxy, upstream):
+        client, served = await opened(proxy, upstream)
+        served.transport.pause_reading()
+        await client.fill(b"x" * 65_536)
+        client.reset()
+        await proxy.until(lambda: proxy.settings.tick() or not proxy.settings.live)
+        assert proxy.counter("tunnels_open") == 0
