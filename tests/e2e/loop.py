@@ -167,18 +167,50 @@ def bodies(case: Case, by_id: dict[str, Json], told: list[Told], client: list[Pa
     for pair in client:
         request, answer = asked_of([pair])[0], Message(head=_head(pair.answer, pair.answer_headers))
         content = decode(pair.answer_body, answer.header("content-encoding") or "")
-        crossed[decode(pair.body, request.header("content-encoding") or "") or b""] = content
+        crossed[decode(pair.body, request.header("content-encoding") or "") or b""] = (pair, content)
     for answer in told:
         row = by_id[answer.id]
-        assert crossed[row["request_body"]] == row["response_body"]
-        assert f'"{answer.id}"' in row["response_body"].decode()
+        pair, content = crossed[row["request_body"]]
+        assert row["response_body"] == content
+        assert f'"{answer.id}"' in content.decode()
         assert (row["request_decode_error"], row["response_decode_error"]) == (None, None)
+        assert shown(pair.start, row["request_headers"]) == masked(pair.headers)
+        assert shown(pair.answer, row["response_headers"]) == masked(pair.answer_headers)
+
+
+def shown(start: str, stored: str) -> list[tuple[str, str]]:
+    """The stored header fields, without those that belong to the connection."""
+    return Message(head=_head(start, tuple((n, v) for n, v in json.loads(stored)))).end_to_end()
+
+
+def masked(headers: tuple[tuple[str, str], ...]) -> list[tuple[str, str]]:
+    """Header fields as they may be stored: all of them, in order, credentials without their value."""
+    return [(n, "***" if n.lower() in ("authorization", "x-api-key", "chatgpt-account-id") else v) for n, v in headers]
 
 
 def lines(luna: Running, told: list[Told], by_id: dict[str, Json]) -> None:
-    """The sessions' JSONL files hold the same exchanges, each in the file that its session names."""
+    """The sessions' JSONL files hold the same exchanges, each in the file that its session names, bodies and all."""
     places = {s["session_id"]: Path(s["jsonl_path"]) for s in luna.sessions()}
     for answer in told:
-        place = places[by_id[answer.id]["session_id"]]
-        written = [json.loads(line) for line in place.read_text().splitlines()]
-        assert [line.get("response_id") for line in written].count(answer.id) == 1
+        row = by_id[answer.id]
+        written = places[row["session_id"]].read_bytes().splitlines()
+        asked, answered = (
+            [line for line in written if f'"type":"{kind}","id":"{row["id"]}"'.encode() in line[:200]]
+            for kind in ("request", "response")
+        )
+        ((request, response),) = zip(asked, answered, strict=True)
+        assert body_of(request) == row["request_body"]
+        assert body_of(response) == row["response_body"]
+        facts = json.loads(response)
+        assert (facts["response_id"], facts["state"], facts["model"]) == (answer.id, "ok", answer.model)
+        assert {n: facts["usage"].get(n) for n in USAGE} == {n: answer.usage.get(n) for n in USAGE}
+        assert json.loads(request)["headers"] == json.loads(row["request_headers"])
+
+
+def body_of(line: bytes) -> bytes:
+    """The body in a line, byte for byte."""
+    facts = json.loads(line)
+    if facts["body_form"] == "json":
+        return line.partition(b'"body_form":"json","body":')[2].removesuffix(b"}")
+    assert facts["body_form"] == "text", facts["body_form"]
+    return str(facts["body"]).encode()
