@@ -69,6 +69,8 @@ COUNTERS = (
 
 
 class Event(NamedTuple):
+    """One event as the ring's reader gives it."""
+
     kind: int
     exchange: int
     time_ns: int

@@ -145,9 +145,9 @@ class Peer(asyncio.Protocol):
         """The other side has ended: FIN or reset."""
         return self.eof or self.lost
 
-    async def until(self, fact: Callable[[], Any], what: str = "") -> Any:
+    async def until(self, fact: Callable[[], Any], what: str = "", patience: float | None = None) -> Any:
         """Wait until fact() is true (looked at after each event of this peer)."""
-        deadline = asyncio.get_running_loop().time() + PATIENCE
+        deadline = asyncio.get_running_loop().time() + (PATIENCE if patience is None else patience)
         while not (result := fact()):
             left = deadline - asyncio.get_running_loop().time()
             assert left > 0, f"never happened: {what}; {self!r}"

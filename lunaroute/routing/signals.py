@@ -9,6 +9,8 @@ from enum import IntFlag
 
 
 class Signal(IntFlag):
+    """Facts of a head, one bit each."""
+
     BEARER = 1  # an Authorization field
     BEARER_ANTHROPIC = 2  # ... of Anthropic's form (sk-ant-)
     BEARER_OPENAI = 4  # ... of OpenAI's form

@@ -90,7 +90,7 @@ async def answering(peer: Peer) -> None:
         for _ in whole:
             peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(NEXT_BODY), NEXT_BODY))
         seen = len(peer.data)
-        await peer.until(lambda seen=seen: len(peer.data) > seen or peer.over)
+        await peer.until(lambda seen=seen: len(peer.data) > seen or peer.over, patience=3600)
 
 
 class Ran(NamedTuple):
