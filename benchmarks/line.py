@@ -93,6 +93,7 @@ class Line:
         config = load(None, environ, {}).config
         self.loop = Loop()
         self.ring = Writer(RING)
+        self.ring.populate(RING)  # as the server does ahead of the writer: the kernel's page faults are not measured
         self.settings = Settings(self.loop, self.ring, config)  # type: ignore[arg-type]
         self.plans = Plans(config, self.settings, {}, lambda host, port: False, print, print)
         self.settings.route = self.plans.plan
