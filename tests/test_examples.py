@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import trustme
 import yaml
 
 from lunaroute.config import Loaded, flat, load, plain
@@ -16,7 +17,7 @@ FILES = sorted(FOLDER.glob("*.yaml"))
 
 def loaded(name: str, tmp_path: Path) -> Loaded:
     authority = tmp_path / "company.pem"
-    authority.touch()
+    authority.write_bytes(trustme.CA().cert_pem.bytes())
     environ = {
         "HOME": str(tmp_path),
         "TEAM_OPENAI_KEY": "sk-dummy-openai",

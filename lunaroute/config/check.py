@@ -1,13 +1,12 @@
 """From entries to a checked Config: each value against its type, then what must fit together.
 
-Pure but for one look whether a `ca_file` can be read. Every problem names the origin (file and line, variable or flag),
+Pure but for one look into a `ca_file`. Every problem names the origin (file and line, variable or flag),
 the key, and what was expected.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import os
 import re
 from collections.abc import Callable
 from typing import Any
@@ -131,8 +130,8 @@ class Draft:
                     self._bad(prefix + key, "expected only beside type openai")
         if tree["auth"] == "config_only" and not tree["api_key"] and not tree["codex_auth"]["enabled"]:
             self._bad(prefix + "auth", "config_only needs a credential: expected `api_key` beside it")
-        if tree["ca_file"] and not os.access(tree["ca_file"], os.R_OK):
-            self._bad(prefix + "ca_file", f"expected a PEM file that can be read, {tree['ca_file']} cannot")
+        if tree["ca_file"] and (fault := _ca_fault(tree["ca_file"])):
+            self._bad(prefix + "ca_file", f"expected a PEM file with certificates, {tree['ca_file']} {fault}")
         for header, value in tree["headers"].items():
             if not HEADER_NAME.match(header) or header.lower() in OWN_HEADERS:
                 self._bad(prefix + "headers", f"expected a header name that may be set, got {_shown('', header)}")
@@ -183,6 +182,19 @@ class Draft:
             url = getattr(provider, key)
             if url and is_loopback(urlsplit(url).hostname or "") and _port(url) in (config.port, config.ui.port):
                 self._bad(f"providers.{name}.{key}", "is LunaRoute's own address; expected the provider's")
+
+
+def _ca_fault(file: str) -> str | None:
+    """What is wrong with a file of certificate authorities; found now, not at the first request."""
+    import ssl  # takes as long to import as all the rest of a configuration, and few need it
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(file)
+    except ssl.SSLError:
+        return "has none"
+    except OSError as error:
+        return f"cannot be read ({(error.strerror or 'unreadable').lower()})"
+    return None
 
 
 def _port(url: str) -> int:

@@ -17,6 +17,7 @@ from msgspec import Meta
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Count = Annotated[int, Meta(ge=0, le=1_000_000)]
 Bytes = Annotated[int, Meta(ge=1, le=1 << 40)]
+HeadBytes = Annotated[int, Meta(ge=1, le=1 << 24)]  # held in memory, and offsets into it are 32 bits wide
 Seconds = Annotated[float, Meta(gt=0, le=604_800)]
 Text = Annotated[str, Meta(min_length=1)]
 Key = Annotated[str, Meta(min_length=1, pattern=r"\A[\x21-\x7e]+\Z")]
@@ -89,11 +90,11 @@ class Bypass(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a client may send."""
 
-    head_bytes: Annotated[Bytes, Meta(description="request line and headers together")] = 65_536
-    header_count: Annotated[int, Meta(ge=1, le=100_000, description="header fields")] = 200
-    url_bytes: Annotated[Bytes, Meta(description="request target")] = 16_384
-    trailer_bytes: Annotated[Bytes, Meta(description="trailers of a chunked body")] = 16_384
-    chunk_extension_bytes: Annotated[Bytes, Meta(description="chunk extensions of one body together")] = 16_384
+    head_bytes: Annotated[HeadBytes, Meta(description="request line and headers together")] = 65_536
+    header_count: Annotated[int, Meta(ge=1, le=1024, description="header fields")] = 200
+    url_bytes: Annotated[HeadBytes, Meta(description="request target")] = 16_384
+    trailer_bytes: Annotated[HeadBytes, Meta(description="trailers of a chunked body")] = 16_384
+    chunk_extension_bytes: Annotated[HeadBytes, Meta(description="chunk extensions of one body together")] = 16_384
     body_bytes: Annotated[Bytes, Meta(description="request body")] = 1 << 30
     connections: Annotated[int, Meta(ge=1, le=1_000_000, description="client connections at a time")] = 10_000
     head_timeout_secs: Annotated[
