@@ -33,7 +33,7 @@ from lunaroute.proxy.settings import Settings
 from lunaroute.supervisor import Supervisor
 
 TICK = 0.25  # seconds between two looks at the deadlines
-EXPIRE_EVERY = 20  # ticks
+EXPIRE_EVERY = 4  # ticks
 SLEPT = 5.0  # seconds the machine must have slept for its connections to be distrusted
 PAUSE_TICKS = 24  # ticks without an event after which freed memory is given back
 QUIET_TICKS = 480  # ticks without an event after which the ring's pages are given back

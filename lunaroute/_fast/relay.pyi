@@ -119,6 +119,7 @@ class Upstream(asyncio.Protocol):
     owner: Downstream | None
     served: int
     lost: bool
+    fd: int
     def __init__(self, pool: Pool, tls: Tls | None = None) -> None: ...
     def took(self, connect_us: int, tls_us: int) -> None:
         """How long the connecting took, microseconds."""

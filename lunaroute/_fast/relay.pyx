@@ -292,7 +292,7 @@ cdef class Pool:
         u.idle_since = now
         if self.waiters:
             self.serve(u)
-        elif len(self.idle) >= self.max_idle or self.settings.draining:
+        elif self.settings.draining:
             u.drop()
         else:
             self.idle.append(u)
@@ -303,10 +303,16 @@ cdef class Pool:
         self.put(u, lr_clock())
 
     def expire(self):
-        """Close what has been idle for too long."""
+        """Close what has been idle for too long, and the oldest beyond the limit. Not at once: where many requests run,
+        the shelf is fuller than the limit for moments again and again, and each new connection costs a handshake."""
         cdef int64_t now = lr_clock()
+        cdef Py_ssize_t over = len(self.idle) - self.max_idle
         cdef Upstream u
-        for u in [x for x in self.idle if now - (<Upstream>x).idle_since > self.idle_ns]:
+        old = [x for x in self.idle if now - (<Upstream>x).idle_since > self.idle_ns]
+        for u in self.idle[:max(over, 0)]:
+            if now - u.idle_since > SECOND and u not in old:
+                old.append(u)
+        for u in old:
             self.idle.remove(u)
             self.settings.tap.count(UPSTREAM_IDLE, -1)
             u.drop()

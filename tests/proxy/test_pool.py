@@ -81,10 +81,14 @@ async def test_no_more_idle_connections_are_kept_than_the_limit() -> None:
         running = await several(proxy, upstream, 4)
         for client, served in running:
             await ok(served, client)
-        await running[3][1].until(lambda: running[3][1].over)
-        await running[2][1].until(lambda: running[2][1].over)
+        only_pool(proxy).expire()
+        assert len(only_pool(proxy).idle) == 4, "a burst's connections are not dropped between two of its requests"
+        proxy.pass_time(2)
+        only_pool(proxy).expire()
+        await running[0][1].until(lambda: running[0][1].over)
+        await running[1][1].until(lambda: running[1][1].over)
         assert len(only_pool(proxy).idle) == 2
-        assert not running[0][1].over and not running[1][1].over
+        assert not running[2][1].over and not running[3][1].over
 
 
 @looped
