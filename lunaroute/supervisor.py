@@ -7,6 +7,7 @@ request notices. Talk with it is one JSON object a line over a socket pair; noth
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import subprocess
@@ -70,6 +71,7 @@ class Supervisor:
         self._pause = FIRST_PAUSE
         self._born = 0.0
         self._again: asyncio.TimerHandle | None = None
+        self._launching: asyncio.Task[None] | None = None
         self._ending = False
         self.ready: asyncio.Future[None] = loop.create_future()
         self.ui_url: str | None = None
@@ -124,22 +126,34 @@ class Supervisor:
             self._control.send({"cmd": "secret", "value": secret})
 
     async def end(self, timeout: float) -> bool:
-        """Let the observer write what is in the ring, within timeout seconds, and go. False: it had to be killed."""
+        """Let the observer write what is in the ring, within timeout seconds, and go. False: something was left."""
         self._ending = True
         if self._again is not None:
             self._again.cancel()
+        if self._launching is not None:
+            await asyncio.wait([self._launching])
         if self._process is None:
             return True
-        done: asyncio.Future[dict[str, Any] | None] = self.loop.create_future()
-        self.ask({"cmd": "stop", "timeout_s": timeout}, done.set_result)
-        await done
+        if not await self._drain(timeout) and self._control is None and self.ring.used():
+            # it died just now, or had died before: what is in the ring gets one successor
+            self._process.kill()
+            self._process.wait()
+            with contextlib.suppress(OSError):
+                await self.launch()
+            await self._drain(timeout)
         for _ in range(100):
             if self._process.poll() is not None:
-                return True
+                return not self.ring.used()
             await asyncio.sleep(0.02)
         self._process.kill()
         self._process.wait()
         return False
+
+    async def _drain(self, timeout: float) -> bool:
+        """Tell the observer to write the rest and go. False: nobody was there to say that it did."""
+        done: asyncio.Future[dict[str, Any] | None] = self.loop.create_future()
+        self.ask({"cmd": "stop", "timeout_s": timeout}, done.set_result)
+        return await done is not None
 
     # --- what comes from the observer -----------------------------------------------------------------------------
 
@@ -182,10 +196,11 @@ class Supervisor:
 
     def _restart(self) -> None:
         self._again = None
-        task = self.loop.create_task(self.launch())
-        task.add_done_callback(self._launched)
+        self._launching = self.loop.create_task(self.launch())
+        self._launching.add_done_callback(self._launched)
 
     def _launched(self, task: asyncio.Task[None]) -> None:
+        self._launching = None
         if task.cancelled() or task.exception() is None:
             return
         log.error("the observer cannot be started", reason=str(task.exception()))

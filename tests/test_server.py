@@ -226,6 +226,22 @@ def test_requests_during_an_observers_death_are_all_recorded_once(serve: Serve, 
 
 
 @needs_proc
+def test_what_a_dead_observer_left_is_written_when_the_server_stops(serve: Serve, clients: list[Client]) -> None:
+    with Upstream(whole) as upstream:
+        luna = serve(upstream)
+        for number in range(6):  # each death doubles the pause before the next start: the last one is long
+            eventually(lambda: observers(luna))
+            for pid in observers(luna):
+                os.kill(pid, signal.SIGKILL)
+            if number < 5:
+                eventually(lambda: observers(luna))
+        clients.append(client := Client(luna, POST))
+        client.has(b'"output_tokens":1}}')
+        assert luna.stop() == 0
+    assert [r["state"] for r in luna.exchanges() if r["method"] == "POST"] == ["ok"]
+
+
+@needs_proc
 def test_a_relay_that_is_killed_leaves_closed_records(serve: Serve, clients: list[Client]) -> None:
     reached = threading.Event()
     first = [True]
