@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -169,9 +170,9 @@ def observers(luna: Running) -> list[int]:
     assert luna.process is not None
     found = []
     for pid in processes_of(luna.process.pid)[1:]:
-        command = Path(f"/proc/{pid}/cmdline")
-        if command.exists() and b"lunaroute.observe.worker" in command.read_bytes():
-            found.append(pid)
+        with contextlib.suppress(OSError):  # it may end while it is looked at
+            if b"lunaroute.observe.worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(pid)
     return found
 
 
