@@ -407,7 +407,7 @@ async def attacked(world: World, data: bytes, where: list[float]) -> None:
 
 
 def test_no_bytes_of_a_client_make_it_fail_or_desync(answering_world: World) -> None:
-    @examples(1000)
+    @examples(500)
     @given(st.one_of(mutated(SEEDS), mutated([post(b"hello"), get()]), st.binary(max_size=200)), cuts)
     @example(b"", [])
     def check(data: bytes, where: list[float]) -> None:
@@ -438,7 +438,7 @@ async def misled(world: World, method: str, data: bytes, where: list[float]) -> 
 
 
 def test_no_bytes_of_a_provider_make_it_fail_or_desync(world: World) -> None:
-    @examples(1000)
+    @examples(500)
     @given(st.sampled_from(["GET", "HEAD"]), st.one_of(mutated(ANSWER_SEEDS), st.binary(max_size=200)), cuts)
     def check(method: str, data: bytes, where: list[float]) -> None:
         world.run(misled(world, method, data, where))
