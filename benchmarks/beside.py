@@ -1,4 +1,4 @@
-"""LunaRoute beside nginx and other proxies, interleaved in one run; prints Markdown tables for README.md.
+"""LunaRoute beside nginx and other proxies, interleaved in one run; prints Markdown tables.
 
     python -m benchmarks.beside [--quick] [--only cpu,latency,stream,pace,memory,env,idle] [--peers FOLDER]
 
@@ -74,7 +74,7 @@ class Bench:
                 measure.cpu(self.at, self.fast, 64, 2048, rounds, seconds),
                 measure.cpu(self.at, self.fast, 32, 102400, rounds, seconds),
                 measure.cpu(self.at, self._with_tls(), 32, 2048, rounds, seconds),
-            ], measure.cpu(self.at, self.slow, 32, 2048, 2, seconds) if self.slow else {}),
+            ], measure.cpu(self.at, self.slow, 32, 2048, 2, 2 * seconds) if self.slow else {}),
         )  # fmt: skip
 
     def _with_tls(self) -> list[Server]:
