@@ -174,8 +174,11 @@ def running(home: Path) -> list[Running]:
 def stop(server: Running, timeout: float, *, now: bool = False) -> bool:
     """SIGTERM (twice with `now`: no waiting for running requests), then waits. False: it still runs.
 
-    A pidfd names one process for good, so the signal cannot reach a stranger that got the number meanwhile.
+    A pidfd names one process for good, so the signal cannot reach a stranger that got the number meanwhile; where there
+    is none (macOS), the pid file's lock says that the server still lives.
     """
+    if not hasattr(os, "pidfd_open"):
+        return _stop_by_number(server, timeout, twice=now)
     try:
         fd = os.pidfd_open(server.pid)
     except ProcessLookupError:
@@ -190,6 +193,19 @@ def stop(server: Running, timeout: float, *, now: bool = False) -> bool:
         return True
     finally:
         os.close(fd)
+
+
+def _stop_by_number(server: Running, timeout: float, *, twice: bool) -> bool:
+    end = time.monotonic() + timeout
+    try:
+        for _ in range(2 if twice else 1):
+            os.kill(server.pid, signal.SIGTERM)
+        while time.monotonic() < end:
+            os.kill(server.pid, 0)
+            time.sleep(POLL_SECONDS)
+    except ProcessLookupError:
+        return True
+    return False
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -291,3 +292,19 @@ def test_the_log_is_made_readable() -> None:
     assert readable(line) == "03:04:05 warn x: m n=2"
     assert readable("Traceback (most recent call last):") == "Traceback (most recent call last):"
     assert readable("{}") == "{}"
+
+
+def test_stop_without_a_pidfd_works_by_the_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """macOS has none."""
+    monkeypatch.delattr(os, "pidfd_open")
+    program = "import signal; print(flush=True); signal.pause()"
+    child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    child.stdout.readline()
+    reaper = threading.Thread(target=child.wait)
+    reaper.start()
+    with child.stdout:
+        server = Running(child.pid, start_time(child.pid), "i", "127.0.0.1", 1, None, None, [], "s")
+        assert stop(server, 10)
+    reaper.join()
+    assert child.returncode == -signal.SIGTERM

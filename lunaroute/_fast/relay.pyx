@@ -1107,11 +1107,14 @@ cdef class Downstream:
         cdef int fd
         if self.half_closed:
             return self.half_close()
-        fd = self.transport.get_extra_info("socket").fileno()
-        if fd >= 0 and lr_hung_up(fd):
-            self.cancel("the client closed the connection", lr_clock())
-            return True
-        return False
+        fd = self.fd
+        if fd < 0 or not lr_hung_up(fd):
+            return False
+        if self.body == NOTHING:
+            self.half_closed = True
+            return self.half_close()        # a FIN behind a whole request: it may still want its answer
+        self.cancel("the client closed the connection", lr_clock())
+        return True
 
     # --- the tap ------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """The quick way of `lunaroute env`: the same command as before, and its server still answers.
 
-`env` leaves in `run/env.json` what it was asked (arguments, LUNAROUTE_ variables, the state of the config file) and
+`env` leaves in `run/env.cache` what it was asked (arguments, LUNAROUTE_ variables, the state of the config file) and
 what came of it. When all of that is as it was, the answer is known without reading any configuration. Whatever is not
 exactly so goes the long way.
 """

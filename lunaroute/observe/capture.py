@@ -40,12 +40,13 @@ class Allowance:
 class Capture:
     """One body."""
 
-    __slots__ = ("_allowance", "_decoder", "_kept", "_pieces", "raw_bytes", "truncated")
+    __slots__ = ("_allowance", "_decoder", "_joined", "_kept", "_pieces", "raw_bytes", "truncated")
 
     def __init__(self, allowance: Allowance, content_encoding: str = "") -> None:
         self._allowance = allowance
         self._decoder = Decoder(content_encoding, allowance.total * _DECODE_FACTOR)
         self._pieces: list[bytes] = []
+        self._joined = 0  # how many of the pieces are joined ones
         self._kept = 0
         self.raw_bytes = 0
         self.truncated = False
@@ -66,9 +67,10 @@ class Capture:
             if granted:
                 self._pieces.append(plain if granted == len(plain) else plain[:granted])
                 self._kept += granted
-            if len(self._pieces) >= 512:
+            if len(self._pieces) - self._joined >= 512:
                 # a stream's pieces are small: joined, they cost less than their object headers
-                self._pieces = [b"".join(self._pieces)]
+                self._pieces[self._joined :] = [b"".join(self._pieces[self._joined :])]
+                self._joined += 1
         return plain
 
     def finish(self) -> None:
@@ -79,14 +81,17 @@ class Capture:
         """What was kept so far."""
         if len(self._pieces) > 1:
             self._pieces = [b"".join(self._pieces)]
+            self._joined = 1
         return self._pieces[0] if self._pieces else b""
 
     def replace(self, body: bytes) -> None:
         """Keep these bytes instead (the same, masked)."""
         self._pieces = [body] if body else []
+        self._joined = len(self._pieces)
 
     def drop(self) -> None:
         """Nothing is kept any more."""
         self._pieces = []
+        self._joined = 0
         self._allowance.give(self._kept)
         self._kept = 0

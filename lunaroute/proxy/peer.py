@@ -50,7 +50,7 @@ def has_gone(transport: Any) -> bool | None:
 
 
 def inode(local: Address, remote: Address) -> int | None:
-    """The inode of the TCP socket local -> remote as its own process has it; 0: no process has it; None: no such socket.
+    """The inode of the TCP socket local -> remote as its own process has it; 0: nobody has it; None: no such socket.
 
     Raises OSError where the kernel does not tell (another system, a sandbox)."""
     if not hasattr(socket, "AF_NETLINK"):

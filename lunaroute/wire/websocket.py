@@ -53,7 +53,7 @@ class FrameReader:
 
     __slots__ = (
         *("_buffer", "_compressed", "_control", "_control_kind", "_fin", "_inflate", "_inflated", "_key", "_kind"),
-        *("_left", "_limit", "_no_context", "_offset", "_pieces", "_size", "_with_deflate", "error"),
+        *("_joined", "_left", "_limit", "_no_context", "_offset", "_pieces", "_size", "_with_deflate", "error"),
     )
 
     def __init__(self, *, deflate: bool = False, no_context: bool = False, limit: int = MAX_MESSAGE_BYTES) -> None:
@@ -71,6 +71,7 @@ class FrameReader:
         self._kind = 0  # opcode of the message being read, 0 for none
         self._compressed = False
         self._pieces: list[bytes] = []
+        self._joined = 0  # how many of the pieces are joined ones
         self._size = 0
         self._inflate: zlib._Decompress | None = None
         self._inflated = 0
@@ -181,8 +182,9 @@ class FrameReader:
             self._control_kind = 0
             return
         if not self._fin:
-            if len(self._pieces) > 1024:  # many tiny fragments: one piece costs less than a list of them
-                self._pieces = [b"".join(self._pieces)]
+            if len(self._pieces) - self._joined > 1024:  # many tiny fragments: one piece costs less than a list
+                self._pieces[self._joined :] = [b"".join(self._pieces[self._joined :])]
+                self._joined += 1
             return
         if self._compressed:
             self._inflate_piece(_TAIL)
@@ -190,6 +192,7 @@ class FrameReader:
                 return
         messages.append(WsMessage(_KINDS[self._kind], b"".join(self._pieces), self._size > self._limit))
         self._pieces = []
+        self._joined = 0
         self._size = 0
         self._kind = 0
 
