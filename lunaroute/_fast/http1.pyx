@@ -321,13 +321,13 @@ cdef void connection(const char *p, Field *f, Scan *s) noexcept nogil:
         size = i - start
         if size == 0:
             continue
-        if same(p + start, size, b"close", 5):
-            s.close = True
-        elif same(p + start, size, b"keep-alive", 10):
+        if same(p + start, size, b"keep-alive", 10):
             s.keep_alive = True
         elif same(p + start, size, b"upgrade", 7):
             s.upgrade = True
         else:
+            if same(p + start, size, b"close", 5):
+                s.close = True
             for k in range(s.count):
                 other = &s.fields[k]
                 if other.name_len == size and not guarded(other.kind) and alike(p + other.line, p + start, size):
