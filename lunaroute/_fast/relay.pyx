@@ -81,6 +81,9 @@ cdef extern from *:
         struct msghdr m; memset(&m, 0, sizeof m); m.msg_iov = v; m.msg_iovlen = 2;
         return sendmsg(fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
     }
+    static void lr_keepalive(int fd) {
+        int on = 1; setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    }
     static int lr_readable(int fd) {
         char c; ssize_t r = recv(fd, &c, 1, MSG_PEEK | MSG_DONTWAIT);
         return !(r < 0 && (errno == EAGAIN || errno == EWOULDBLOCK));
@@ -92,6 +95,7 @@ cdef extern from *:
     int64_t lr_wall() noexcept nogil
     Py_ssize_t lr_send(int fd, const char *p, size_t n) noexcept nogil
     Py_ssize_t lr_send_two(int fd, const char *a, size_t an, const char *b, size_t bn) noexcept nogil
+    void lr_keepalive(int fd) noexcept nogil
     bint lr_hung_up(int fd) noexcept nogil
     bint lr_readable(int fd) noexcept nogil
 
@@ -332,6 +336,7 @@ cdef class Downstream:
         self.transport = transport
         self.write = transport.write
         self.fd = transport.get_extra_info("socket").fileno()
+        lr_keepalive(self.fd)               # a laptop that vanished sends no FIN
         s.connections += 1
         self.number = s.connections
         s.live.add(self)

@@ -314,6 +314,7 @@ cdef class Reader:
             at = self.data + offset
             if fill < RECORD or (<uint16_t *>(at + 4))[0] == 0:
                 self.read_at += fill
+                end += fill             # an empty answer means that there is nothing
                 continue
             payload = (<uint32_t *>at)[0]
             events.append((
