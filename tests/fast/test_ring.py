@@ -137,6 +137,16 @@ def test_only_what_was_read_can_be_released() -> None:
     assert reader.used_bytes > 0, "nothing was read, so nothing was given back"
 
 
+def test_a_gap_is_not_taken_for_the_end() -> None:
+    """The writer begins anew at the front where the ring is empty: a gap larger than what one read takes."""
+    writer, reader = pair_of(8 << 20)
+    for _ in range(6):
+        writer.event(tap.RESPONSE_BODY, 1, 0, b"x" * 250_000)
+    drain(reader)
+    writer.event(tap.OPEN, 2, 0, b"far away")
+    assert reader.read() == [(tap.OPEN, 2, 0, b"far away")]
+
+
 def test_reading_is_bounded() -> None:
     writer, reader = pair_of()
     for number in range(20):

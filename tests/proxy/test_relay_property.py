@@ -17,6 +17,7 @@ import uvloop
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from lunaroute import tap
 from tests import peers
 from tests.peers import KEY, Peer, Proxy, Upstream, answers_in, get, post, requests_in
 from tests.proxy.test_framing import ANSWERS, REQUESTS, answering, staged
@@ -79,6 +80,12 @@ class World:
         """The client goes; the relay forgets it."""
         client.close()
         await self.proxy.until(lambda: downstream not in self.proxy.settings.live)
+        assert self.proxy.counter("requests_in_flight") == 0
+        pools = self.proxy.plans.pools.values()
+        await self.proxy.until(lambda: self.proxy.counter("upstream_idle") == sum(len(pool.idle) for pool in pools))
+        assert self.proxy.counter("upstream_open") == sum(pool.opened for pool in pools)
+        beginnings = [event[1] for event in self.proxy.told() if event[0] == tap.OPEN]
+        assert sorted(beginnings) == sorted(close.exchange for close in self.proxy.closes()), "each record has its end"
         self.proxy.told().clear()
 
 
@@ -108,7 +115,7 @@ hops = st.lists(
     st.sampled_from(["Keep-Alive: timeout=5", "proxy-connection: keep-alive", "TE: trailers", "Trailer: X-T"]),
     unique=True,
 )
-bodies = st.one_of(st.binary(max_size=60), st.binary(min_size=900, max_size=1100).map(lambda b: b * 70))
+bodies = st.one_of(st.binary(max_size=60), st.integers(60_000, 80_000).map(lambda n: (b"0123456789abcdef" * 5000)[:n]))
 cuts = st.lists(st.floats(0, 1), max_size=8)
 
 
