@@ -150,7 +150,6 @@ cdef int64_t SECOND = 1000000000
 cdef int64_t LINGER_NS = 2 * SECOND
 cdef int64_t FLUSH_NS = 30 * SECOND
 cdef int64_t SPARE_AFTER_NS = 5 * SECOND
-cdef int64_t PEEK_AFTER_NS = SECOND // 5
 
 # MOVES[from] has bit `to` set where the move is legal
 cdef int[10] MOVES
@@ -284,8 +283,8 @@ cdef class Pool:
             self.settings.tap.count(UPSTREAM_IDLE, -1)
             if u.lost or u.fd < 0:          # the latter: dropped, but its end not yet told by the loop
                 continue
-            # a close or stray bytes that arrived but were not yet seen: such a connection must not get a request
-            if now - u.idle_since > self.idle_ns or (now - u.idle_since > PEEK_AFTER_NS and u.fd >= 0 and lr_readable(u.fd)):
+            # a close or stray bytes that arrived but were not yet seen: such a connection must not get a request (F7)
+            if now - u.idle_since > self.idle_ns or lr_readable(u.fd):
                 u.drop()
                 continue
             self.settings.tap.count(UPSTREAM_REUSES, 1)
