@@ -76,7 +76,7 @@ class Pool(relay.Pool):
     def connect(self, downstream: Downstream) -> None:
         """`downstream` waits for a connection."""
         self.waiters.append(downstream)
-        self._start(self._open(downstream))
+        self._start(downstream)
 
     def forget(self, downstream: Downstream) -> None:
         """`downstream` waits no more."""
@@ -113,8 +113,9 @@ class Pool(relay.Pool):
 
     # --- connecting ---------------------------------------------------------------------------------------------
 
-    def _start(self, work: Any) -> None:
-        task = self._loop.create_task(work)
+    def _start(self, downstream: Downstream | None) -> None:
+        self._connecting += 1  # counted from here on: another's failure may come before the task's first step
+        task = self._loop.create_task(self._open(downstream))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -122,11 +123,10 @@ class Pool(relay.Pool):
         self._spare_due = None
         in_use = relay.now_ns() - self.used_at < self.idle_ns
         if in_use and not self.settings.draining and len(self.idle) + self._connecting < self.client.pool_warm:
-            self._start(self._open(None))
+            self._start(None)
 
     async def _open(self, downstream: Downstream | None) -> None:
         """One connection; a failure is told to the one that waits for it (a spare's failure to nobody)."""
-        self._connecting += 1
         try:
             connection = await self._tries()
         except ConnectFailed as error:
