@@ -260,6 +260,7 @@ def test_a_relay_that_is_killed_leaves_closed_records(serve: Serve, clients: lis
         first[:] = [False]
         clients.append(running := Client(luna, POST))
         running.has(FIRST)
+        assert luna.get("/healthz")[0] == 200, "the relay has gone on: the piece that the client has is in the ring"
         assert luna.process is not None
         luna.process.kill()
         luna.process.wait()
