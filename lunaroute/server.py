@@ -42,6 +42,7 @@ BUSY_BYTES = 1 << 20  # written in a tick, from which on pages are made ready ah
 AHEAD_TICKS = 4  # ... for this many more such ticks
 RING_BYTES = 64 << 20
 RING_BYTES_OFF = 1 << 20
+READY_BYTES = 2 << 20  # of the ring, there from the start: an empty ring begins anew within them
 DRAIN = 30.0  # seconds that running exchanges get at shutdown
 FLUSH = 10.0  # seconds that the observer gets to write what is left
 BACKLOG = 1024
@@ -119,6 +120,7 @@ class Server:
         self.sockets = sockets
         self.started_at = time.time()
         self.ring = Writer(RING_BYTES if self.config.session_recording.enabled else RING_BYTES_OFF)
+        self.ring.populate(READY_BYTES)
         self._ticks = 0
         self._quiet = 0
         self._written = 0
