@@ -209,6 +209,7 @@ async def test_a_connection_that_ended_while_it_was_free_gets_no_request(seen: s
             first.close()
             await proxy.until(lambda: not next(iter(proxy.plans.pools.values())).idle, "the free connection to go")
         else:
+            proxy.pass_time(0.002)
             first.finish_now()  # arrives together with the next request
         client.send(post(b"second"))
         second = await upstream.accepted()

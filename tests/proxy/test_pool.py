@@ -182,6 +182,7 @@ async def test_connect_failures_are_tried_again_and_only_they() -> None:
 async def test_a_free_connection_with_stray_bytes_is_not_used() -> None:
     async with pair() as (proxy, upstream):
         client, served = await reused(proxy, upstream)
+        proxy.pass_time(0.002)
         served.send_now(b"HTTP/1.1 408 Request Timeout\r\n\r\n")  # arrives together with the next request
         client.send(get())
         fresh = await upstream.accepted()
