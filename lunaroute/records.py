@@ -23,11 +23,28 @@ class State(StrEnum):
     INTERRUPTED = "interrupted"
 
 
+class UsagePart(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One step of an answer that is billed by itself, maybe under another model (Anthropic's `usage.iterations[]`).
+
+    kind: message, compaction, advisor_message, fallback_message, or what the vendor called it. Classes as in Usage.
+    """
+
+    kind: str
+    model: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    cache_write_5m_tokens: int | None = None
+    cache_write_1h_tokens: int | None = None
+
+
 class Usage(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Tokens by class as the vendor told them. None = not told. `partial`: the answer was cut before its final figures.
 
-    `input_tokens` is normalised to what was neither read from nor written to a cache only in `uncached_input_tokens`;
-    `input_tokens` itself keeps the vendor's figure (Anthropic excludes cache, OpenAI includes it: apis.md).
+    `input_tokens` keeps the vendor's figure: Anthropic's excludes what was read from or written to a cache, OpenAI's
+    includes it. `thinking_tokens` and the audio classes are part of the input or output they belong to. `parts`: the
+    billed steps where the vendor lists them; they replace the top-level figures for the price, not for the counts.
     """
 
     input_tokens: int | None = None
@@ -38,8 +55,81 @@ class Usage(msgspec.Struct, kw_only=True, omit_defaults=True):
     cache_write_5m_tokens: int | None = None
     cache_write_1h_tokens: int | None = None
     audio_tokens: int | None = None
+    audio_input_tokens: int | None = None
+    audio_output_tokens: int | None = None
+    web_search_requests: int | None = None
+    web_fetch_requests: int | None = None
     service_tier: str | None = None
+    speed: str | None = None
+    inference_geo: str | None = None
     partial: bool = False
+    parts: list[UsagePart] = msgspec.field(default_factory=list)
+
+
+class ToolCall(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A tool that an answer asked for.
+
+    id: the vendor's call id (`<exchange>-t1`, ... where there is none). kind: function, custom, mcp or server (run by
+    the vendor). arguments: the model's words, JSON text or free form. called_ns: wall clock ns when the call was
+    complete in the answer. result and success are set here only for tools whose result is in the same answer.
+    """
+
+    id: str
+    name: str
+    kind: str = "function"
+    arguments: str = ""
+    arguments_bytes: int = 0
+    called_ns: int | None = None
+    result: ToolResult | None = None
+
+
+class ToolResult(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What came of a tool call, seen in a later request (or in the same answer). success: None where nothing tells."""
+
+    id: str
+    text: str = ""
+    result_bytes: int = 0
+    success: bool | None = None
+    seen_ns: int | None = None
+
+
+class Text(msgspec.Struct, kw_only=True):
+    """What was new in this exchange, for the search. kind: prompt, answer, thinking, tool_call, tool_result."""
+
+    kind: str
+    text: str
+
+
+class Limit(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One rate-limit or quota window as the answer's headers told it.
+
+    name: `requests`, `tokens`, `5h`, `7d`, `primary`, ... as in the header. used: share 0..1. resets_ns: wall clock.
+    """
+
+    name: str
+    limit: float | None = None
+    remaining: float | None = None
+    used: float | None = None
+    resets_ns: int | None = None
+    window_minutes: float | None = None
+    status: str | None = None
+
+
+class Split(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Where the time of an exchange went, milliseconds, None where it cannot be told. All seven add up to the whole.
+
+    before: the proxy, from the request's first byte until the attempt; connect: dial and TLS of a new connection;
+    upload: until the request was sent whole; wait: until the first byte of the answer; first_content: from there to the
+    first piece of what was asked for; generation: to the answer's last byte; after: the proxy, until the client had it.
+    """
+
+    before_ms: float | None = None
+    connect_ms: float | None = None
+    upload_ms: float | None = None
+    wait_ms: float | None = None
+    first_content_ms: float | None = None
+    generation_ms: float | None = None
+    after_ms: float | None = None
 
 
 class Attempt(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -78,6 +168,12 @@ class Exchange(msgspec.Struct, kw_only=True, omit_defaults=True):
     `[name, value]` pairs in wire order with credentials masked. Bodies are bytes as they came, with content codings
     undone where that could be done within the limits (`*_decode_error` says when not); they are cut at the capture
     limit (`truncated`).
+
+    project: the folder the client works in, where it says so. tool_calls: of this answer; tool_results: that this
+    request brought (the new ones, not the resent history). texts: what is new here, for the search. cost_usd: None
+    where unknown; cost_kind: `api`, or `api_equivalent` for traffic of a subscription. *_sha256: hex digests of the
+    body bytes on the wire (content coding as sent, transfer coding undone) as received and as sent on; equal where
+    nothing was rewritten. *_altered: the stored copy differs from the wire's bytes (decoded, masked, redacted, cut).
     """
 
     id: str
@@ -88,6 +184,7 @@ class Exchange(msgspec.Struct, kw_only=True, omit_defaults=True):
     signal: str | None = None
     parent_session_id: str | None = None
     title: str | None = None
+    project: str | None = None
     state: State | None = None
     error: str | None = None
     method: str = ""
@@ -120,6 +217,18 @@ class Exchange(msgspec.Struct, kw_only=True, omit_defaults=True):
     response_decode_error: str | None = None
     truncated: bool = False
     lost_bytes: int = 0
+    tool_calls: list[ToolCall] = msgspec.field(default_factory=list)
+    tool_results: list[ToolResult] = msgspec.field(default_factory=list)
+    texts: list[Text] = msgspec.field(default_factory=list)
+    limits: list[Limit] = msgspec.field(default_factory=list)
+    split: Split | None = None
+    cost_usd: float | None = None
+    cost_kind: str | None = None
+    request_sha256: str | None = None
+    sent_sha256: str | None = None
+    response_sha256: str | None = None
+    request_altered: bool = False
+    response_altered: bool = False
 
 
 class SessionKey(msgspec.Struct, frozen=True):
