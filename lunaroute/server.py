@@ -22,6 +22,7 @@ import uvloop
 from lunaroute import logs, tap
 from lunaroute._fast import relay
 from lunaroute._fast.ring import Writer
+from lunaroute._fast.slice import lengthen
 from lunaroute.config import Loaded, plain
 from lunaroute.errors import StartError
 from lunaroute.probe import base_url, occupant
@@ -46,6 +47,7 @@ READY_BYTES = 2 << 20  # of the ring, there from the start: an empty ring begins
 DRAIN = 30.0  # seconds that running exchanges get at shutdown
 FLUSH = 10.0  # seconds that the observer gets to write what is left
 BACKLOG = 1024
+SLICE_PERCENT = 10  # the relay's time slice is longer by this: who waits for its bytes goes first
 UI_PATIENCE = 5.0
 STATUS_PATIENCE = 1.0
 
@@ -64,6 +66,7 @@ def serve(loaded: Loaded, *, announce: Callable[[Ready], None] | None = None, ve
     """Run until SIGTERM or SIGINT; returns the exit code. Raises StartError where the port cannot be had."""
     sockets = listen(loaded.config.host, loaded.config.port)
     _prepare_process()
+    lengthen(SLICE_PERCENT)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(Server(loaded, sockets, version).run(announce))
 

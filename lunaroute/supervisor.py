@@ -94,7 +94,8 @@ class Supervisor:
         for name, fd in zip(("--ring", "--wake", "--control"), fds, strict=True):
             command += [name, str(fd)]
         with theirs:
-            # a session of its own: Ctrl-C in the terminal is for the relay, which then drains the observer
+            # a session of its own: Ctrl-C in the terminal is for the relay, which then drains the observer, and the
+            # session's share of the processor can be made small (observe/quiet.py)
             self._process = subprocess.Popen(
                 command,
                 pass_fds=fds,

@@ -368,6 +368,7 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     quiet.tune_memory()
+    quiet.yield_session()
     control = Control(socket.socket(fileno=given.control), time.monotonic)
     start = control.receive()
     if start is None or start.get("cmd") != "start":
