@@ -171,9 +171,13 @@ class Exchange(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     project: the folder the client works in, where it says so. tool_calls: of this answer; tool_results: that this
     request brought (the new ones, not the resent history). texts: what is new here, for the search. cost_usd: None
-    where unknown; cost_kind: `api`, or `api_equivalent` for traffic of a subscription. *_sha256: hex digests of the
-    body bytes on the wire (content coding as sent, transfer coding undone) as received and as sent on; equal where
-    nothing was rewritten. *_altered: the stored copy differs from the wire's bytes (decoded, masked, redacted, cut).
+    where unknown; cost_kind: `api`, or `api_equivalent` for traffic of a subscription; price_id: the row of the price
+    table. *_sha256: hex digests of the body's bytes on the wire (content coding as sent, transfer coding undone).
+    *_altered: the stored copy differs from the wire's bytes (decoded, masked, redacted, cut). continues: the exchange
+    whose answer this one goes on from without repeating it (`previous_response_id`). thread: a digest of the
+    conversation up to and with this answer, by which a client without signals is found again. credential: a keyed
+    digest that tells accounts apart, for their limits. cuts: how the request
+    body can be cut (_fast/cuts.pyx), made once for all who need it; not kept.
     """
 
     id: str
@@ -187,6 +191,7 @@ class Exchange(msgspec.Struct, kw_only=True, omit_defaults=True):
     project: str | None = None
     state: State | None = None
     error: str | None = None
+    error_kind: str | None = None
     method: str = ""
     target: str = ""
     http_version: str = "1.1"
@@ -203,6 +208,8 @@ class Exchange(msgspec.Struct, kw_only=True, omit_defaults=True):
     stream: bool = False
     stop_reason: str | None = None
     response_id: str | None = None
+    continues: str | None = None
+    cache_miss_reason: str | None = None
     usage: Usage = msgspec.field(default_factory=Usage)
     attempts: list[Attempt] = msgspec.field(default_factory=list)
     timings: Timings = msgspec.field(default_factory=Timings)
@@ -224,8 +231,11 @@ class Exchange(msgspec.Struct, kw_only=True, omit_defaults=True):
     split: Split | None = None
     cost_usd: float | None = None
     cost_kind: str | None = None
+    price_id: str | None = None
+    credential: str | None = None
+    thread: bytes | None = None
+    cuts: Any = None
     request_sha256: str | None = None
-    sent_sha256: str | None = None
     response_sha256: str | None = None
     request_altered: bool = False
     response_altered: bool = False

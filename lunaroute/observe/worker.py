@@ -123,7 +123,7 @@ class Worker:
         if recording["sqlite"]["enabled"]:
             self._sqlite = SqliteStore(Path(recording["sqlite"]["path"]), warn=self._warn)
             if jsonl is not None:
-                self._sqlite.locate = jsonl.locate
+                self._sqlite.locate_by(jsonl.locate)
             self._sinks.append(self._sink(self._sqlite))
         for sink in self._sinks:
             sink.write([])

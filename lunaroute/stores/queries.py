@@ -16,16 +16,17 @@ from typing import Any, TypeVar
 import msgspec
 import zstandard
 
+from lunaroute.errors import StoreError
 from lunaroute.records import State
 from lunaroute.stores.readonly import BadQuestion, Connection, NotFound
-from lunaroute.stores.rows import Bodies, ExchangeRow, SessionFilter, SessionPage, SessionRow, Totals
+from lunaroute.stores.rows import Bodies, ExchangeRow, SessionFilter, SessionPage, SessionRow, ToolRow, Totals
 
 Value = TypeVar("Value")
 
 ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 BODY_LIMIT = 64 << 20  # bytes of one body after decompression: above any capture limit in use
 PAGE_LIMIT = 500
-FACET_ROWS = 5000  # filters offer what the newest sessions used; a full scan for DISTINCT does not scale
+FACET_ROWS = 200  # of one kind
 WORDS_LIMIT = 8
 
 SORTS: Mapping[str, str] = {
@@ -36,13 +37,14 @@ SORTS: Mapping[str, str] = {
     "input": "COALESCE(input_tokens, -1)",
     "output": "COALESCE(output_tokens, -1)",
     "duration": "COALESCE(duration_ms, -1)",
+    "cost": "COALESCE(cost_usd, -1)",
     "model": "COALESCE(model_used, model_requested, '')",
     "client": "COALESCE(client, '')",
     "title": "COALESCE(title, '')",
 }
 RUNNING = "running"
 STATES = (RUNNING, *(state.value for state in State))
-FACETS = ("model_used", "client", "provider")
+FACETS = ("model_used", "client", "provider", "project")
 _SEARCHED = ("title", "model_used", "model_requested", "client", "provider", "session_id")
 _SPAN = re.compile(r"(\d{1,6})([mhdw])")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -189,11 +191,52 @@ def neighbours(db: Connection, row: ExchangeRow) -> tuple[str | None, str | None
 
 def bodies(db: Connection, exchange_id: str) -> Bodies:
     """Headers and bodies of an exchange; all empty while it has none yet."""
-    found = db.rows("SELECT * FROM bodies WHERE exchange_id = ?", [valid_id(exchange_id)])
+    found = db.rows("SELECT row FROM exchanges WHERE id = ?", [valid_id(exchange_id)])
+    try:
+        whole = db.shelf.whole(found[0][0]) if found else None
+    except StoreError as error:
+        return msgspec.structs.replace(_NOTHING, trouble=f"What is stored of this exchange cannot be read: {error}.")
+    if whole is None:
+        return _old_bodies(db, exchange_id)
+    more = whole.pack.more
+    altered = more.get("altered", 0)
+    return Bodies(
+        request_headers=whole.head,
+        response_headers=whole.answer_head,
+        attempts=_attempts(db, found[0][0]),
+        timings=more.get("timings", {}),
+        request_body=b"".join(whole.pieces),
+        response_body=whole.pack.response,
+        request_decode_error=more.get("request_error"),
+        response_decode_error=more.get("response_error"),
+        http_version=more.get("http", "1.1"),
+        reason=more.get("reason"),
+        request_sha256=more["request_sha256"].hex() if "request_sha256" in more else None,
+        response_sha256=more["response_sha256"].hex() if "response_sha256" in more else None,
+        request_altered=bool(altered & 1),
+        response_altered=bool(altered & 2),
+        limits=more.get("limits", []),
+        texts=whole.pack.texts,
+    )
+
+
+_NOTHING = Bodies(
+    request_headers=[], response_headers=[], attempts=[], timings={}, request_body=b"", response_body=b""
+)
+
+
+def _attempts(db: Connection, row: int) -> list[dict[str, Any]]:
+    """As records.Attempt has them: without what is not known."""
+    names = ("number", "provider", "origin", "status", "error", "sent", "reused", "connect_ms", "tls_ms")
+    found = db.rows(f"SELECT {', '.join(names)} FROM attempts WHERE exchange = ? ORDER BY number", [row])
+    return [{name: each[name] for name in names if each[name] is not None} for each in found]
+
+
+def _old_bodies(db: Connection, exchange_id: str) -> Bodies:
+    """Of an exchange that schema version 1 wrote, or that has not ended."""
+    found = db.rows("SELECT * FROM bodies WHERE exchange_id = ?", [exchange_id])
     if not found:
-        return Bodies(
-            request_headers=[], response_headers=[], attempts=[], timings={}, request_body=b"", response_body=b""
-        )
+        return _NOTHING
     row = found[0]
     request, request_trouble = _unpacked(row["request_body"])
     response, response_trouble = _unpacked(row["response_body"])
@@ -210,16 +253,22 @@ def bodies(db: Connection, exchange_id: str) -> Bodies:
     )
 
 
+def tools(db: Connection, session_id: str) -> list[ToolRow]:
+    """The tool calls of a session in the order of their exchanges."""
+    names = ToolRow.__struct_fields__
+    found = db.rows(
+        f"SELECT {', '.join(names)} FROM tool_calls WHERE session_id = ? ORDER BY exchange, called_ns, call_id",
+        [valid_id(session_id)],
+    )
+    return [ToolRow(**{name: row[name] for name in names}) for row in found]
+
+
 def facets(db: Connection) -> dict[str, list[str]]:
-    """What the filters can offer: values of the newest sessions, sorted."""
+    """What the filters can offer, sorted."""
     return {
         name: [
             str(row[0])
-            for row in db.rows(
-                f"SELECT DISTINCT {name} FROM (SELECT {name} FROM sessions ORDER BY last_at DESC LIMIT ?)"
-                f" WHERE {name} IS NOT NULL ORDER BY {name} LIMIT 100",
-                [FACET_ROWS],
-            )
+            for row in db.rows("SELECT value FROM facets WHERE kind = ? ORDER BY value LIMIT ?", [name, FACET_ROWS])
         ]
         for name in FACETS
     }
@@ -267,12 +316,25 @@ def _conditions(wanted: SessionFilter) -> tuple[list[str], list[Any]]:
             raise BadQuestion(f"A state is one of {', '.join(STATES)}.")
         where.append("session_id IN (SELECT session_id FROM exchanges WHERE state = ?)")
         values.append(wanted.state)
-    if wanted.since:
-        where.append("last_at >= ?")
-        values.append(wanted.since)
+    for condition, value in (("last_at >= ?", wanted.since), ("last_at < ?", wanted.until)):
+        if value:
+            where.append(condition)
+            values.append(value)
+    if wanted.project:
+        where.append("(project = ? OR project LIKE ? ESCAPE '\\')")
+        values += [wanted.project, "%/" + re.sub(r"([\\%_])", r"\\\1", wanted.project.strip("/"))]
+    if wanted.tool:
+        where.append("session_id IN (SELECT session_id FROM tool_calls WHERE name = ?)")
+        values.append(wanted.tool)
+    if wanted.min_cost is not None:
+        where.append("cost_usd >= ?")
+        values.append(wanted.min_cost)
     # NUL ends a text inside SQLite's LIKE, and a lone surrogate cannot be bound at all.
     return where, [
-        value.replace("\0", "").encode("utf-16", "surrogatepass").decode("utf-16", "replace") for value in values
+        value.replace("\0", "").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        if isinstance(value, str)
+        else value
+        for value in values
     ]
 
 

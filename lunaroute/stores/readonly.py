@@ -10,6 +10,7 @@ longer than its limit is stopped: a page must not keep the recorder waiting for 
 
 from __future__ import annotations
 
+import functools
 import sqlite3
 import sys
 import time
@@ -19,6 +20,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from lunaroute.errors import StoreError
+from lunaroute.stores import packs
 
 STATEMENT_LIMIT_S = 2.0
 LOCK_WAIT_MS = 1000
@@ -65,6 +67,11 @@ class Connection:
         except sqlite3.Error as error:
             raise self._explained(error) from error
         self._prepare()
+
+    @functools.cached_property
+    def shelf(self) -> packs.Shelf:
+        """Where exchanges are put together again."""
+        return packs.shelf(lambda sql, *values: next(iter(self.rows(sql, values)), None))
 
     def _prepare(self) -> None:
         db = self._sqlite

@@ -8,7 +8,11 @@ import msgspec
 
 
 class SessionRow(msgspec.Struct, kw_only=True):
-    """One session with its sums. `running`: exchanges of it that have no end yet."""
+    """One session with its sums. `running`: exchanges of it that have no end yet.
+
+    requests: all of them; turns: without side calls. usage_unknown, cost_unknown: priced exchanges whose tokens or
+    dollars are not in the sums because nobody told them.
+    """
 
     session_id: str
     started_at: str
@@ -32,19 +36,29 @@ class SessionRow(msgspec.Struct, kw_only=True):
     usage_unknown: int | None = None
     duration_ms: float | None = None
     jsonl_path: str | None = None
+    turns: int = 0
+    tool_calls: int = 0
+    tool_failures: int = 0
+    cost_usd: float | None = None
+    cost_kind: str | None = None
+    cost_unknown: int = 0
+    overhead_ms: float = 0.0
+    project: str | None = None
     running: int = 0
 
 
 class ExchangeRow(msgspec.Struct, kw_only=True):
-    """One exchange without its bodies."""
+    """One exchange without its bodies. `row` is its number in this database (0 for one that is not from there)."""
 
     id: str
+    row: int = 0
     session_id: str | None = None
     sequence: int = 0
     started_at: str
     started_ns: int = 0
     state: str | None = None
     error: str | None = None
+    error_kind: str | None = None
     method: str | None = None
     target: str | None = None
     status: int | None = None
@@ -59,27 +73,69 @@ class ExchangeRow(msgspec.Struct, kw_only=True):
     stream: int | None = None
     stop_reason: str | None = None
     response_id: str | None = None
+    continues: str | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
     thinking_tokens: int | None = None
     cache_read_tokens: int | None = None
     cache_write_tokens: int | None = None
+    cache_write_5m_tokens: int | None = None
+    cache_write_1h_tokens: int | None = None
+    audio_input_tokens: int | None = None
+    audio_output_tokens: int | None = None
+    web_search_requests: int | None = None
     service_tier: str | None = None
     usage_state: str | None = None
+    usage_more: str | None = None
+    cost_usd: float | None = None
+    cost_kind: str | None = None
+    price_id: str | None = None
+    tool_calls: int | None = None
     attempts: int | None = None
     duration_ms: float | None = None
     ttfb_ms: float | None = None
     first_content_ms: float | None = None
     overhead_ms: float | None = None
+    before_ms: float | None = None
     connect_ms: float | None = None
+    upload_ms: float | None = None
+    wait_ms: float | None = None
+    content_ms: float | None = None
+    generation_ms: float | None = None
+    after_ms: float | None = None
     request_bytes: int | None = None
     response_bytes: int | None = None
     truncated: int | None = None
     lost_bytes: int | None = None
+    cache_miss_reason: str | None = None
+
+
+class ToolRow(msgspec.Struct, kw_only=True):
+    """One tool call. duration_ms: from the finished call to the request that brought the result, an upper bound.
+
+    success: 1, 0, or None where nothing tells. arguments: their beginning. exchange, result_exchange: ExchangeRow.row.
+    """
+
+    session_id: str
+    call_id: str
+    exchange: int
+    name: str
+    kind: str
+    arguments: str | None = None
+    arguments_bytes: int | None = None
+    called_ns: int | None = None
+    result_exchange: int | None = None
+    result_bytes: int | None = None
+    duration_ms: float | None = None
+    success: int | None = None
 
 
 class Bodies(msgspec.Struct, kw_only=True):
-    """What was sent and answered, as kept. `trouble` says why a body cannot be shown."""
+    """What was sent and answered, as kept. `trouble` says why a body cannot be shown.
+
+    *_sha256: hex digests of the bodies on the wire. *_altered: what is kept is not byte for byte what was on the wire
+    (content coding undone, masked, redacted, cut). http_version and reason: of the first lines. texts: (kind, text).
+    """
 
     request_headers: list[tuple[str, str]]
     response_headers: list[tuple[str, str]]
@@ -90,10 +146,21 @@ class Bodies(msgspec.Struct, kw_only=True):
     request_decode_error: str | None = None
     response_decode_error: str | None = None
     trouble: str | None = None
+    http_version: str = "1.1"
+    reason: str | None = None
+    request_sha256: str | None = None
+    response_sha256: str | None = None
+    request_altered: bool = False
+    response_altered: bool = False
+    limits: list[dict[str, Any]] = msgspec.field(default_factory=list)
+    texts: list[tuple[str, str]] = msgspec.field(default_factory=list)
 
 
 class SessionFilter(msgspec.Struct, kw_only=True, frozen=True):
-    """Which sessions: words are searched in title, model, client, provider and id, all must be there."""
+    """Which sessions: words are searched in title, model, client, provider and id, all must be there.
+
+    since and until: the database's time text; a session counts by its last activity. project: the folder or its end.
+    """
 
     words: str = ""
     model: str | None = None
@@ -101,6 +168,10 @@ class SessionFilter(msgspec.Struct, kw_only=True, frozen=True):
     provider: str | None = None
     state: str | None = None
     since: str | None = None
+    until: str | None = None
+    project: str | None = None
+    tool: str | None = None
+    min_cost: float | None = None
 
 
 class Totals(msgspec.Struct, kw_only=True):
@@ -112,6 +183,8 @@ class Totals(msgspec.Struct, kw_only=True):
     input_tokens: int = 0
     output_tokens: int = 0
     cache_read_tokens: int = 0
+    cost_usd: float = 0.0
+    cost_unknown: int = 0
 
 
 class SessionPage(msgspec.Struct, kw_only=True):

@@ -15,109 +15,17 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import msgspec
-import zstandard
 
 from lunaroute.errors import StoreError
-from lunaroute.records import Closed, Exchange, Opened, Record, State, Usage
+from lunaroute.records import Closed, Record, State
 from lunaroute.stores import schema
 from lunaroute.stores.files import open_private, private_folder
+from lunaroute.stores.writing import Writing
 
 # Short: while the observer waits here it reads no ring. The batch is kept and tried again by the caller.
 BUSY_TIMEOUT_MS = 250
-_ERRORS = (State.UPSTREAM_ERROR, State.TIMEOUT, State.PROXY_ERROR, State.INTERRUPTED)
-_TOKENS = ("input_tokens", "output_tokens", "thinking_tokens", "cache_read_tokens", "cache_write_tokens")
-_json = msgspec.json.Encoder()
-
-
-def usage_state(usage: Usage) -> str:
-    """`unknown` where no figure was told, `partial` where the answer was cut, else `complete`."""
-    if all(getattr(usage, name) is None for name in _TOKENS):
-        return "unknown"
-    return "partial" if usage.partial else "complete"
-
-
-def row_of(exchange: Exchange) -> dict[str, Any]:
-    """The columns of `exchanges`."""
-    usage, timings = exchange.usage, exchange.timings
-    last = exchange.attempts[-1] if exchange.attempts else None
-    connect = None if last is None or last.reused else (last.connect_ms or 0.0) + (last.tls_ms or 0.0)
-    row: dict[str, Any] = {name: getattr(exchange, name) for name in _PLAIN}
-    row.update({name: getattr(usage, name) for name in _TOKENS})
-    row.update(
-        state=None if exchange.state is None else exchange.state.value,
-        service_tier=usage.service_tier,
-        usage_state=None if exchange.state is None else usage_state(usage),
-        attempts=len(exchange.attempts),
-        duration_ms=timings.done,
-        ttfb_ms=timings.response_head,
-        first_content_ms=timings.first_content,
-        connect_ms=connect,
-        stream=int(exchange.stream),
-        truncated=int(exchange.truncated),
-    )
-    return row
-
-
-_PLAIN = (
-    *("id", "session_id", "sequence", "started_at", "started_ns", "error", "method", "target", "status", "provider"),
-    *("dialect", "client", "client_version", "transport", "kind", "model_requested", "model_used", "stop_reason"),
-    *("response_id", "overhead_ms", "request_bytes", "response_bytes", "lost_bytes"),
-)
-_COLUMNS = tuple(row_of(Exchange(id="", session_id="", started_at="", started_ns=0)))
-_UPSERT = (
-    f"INSERT INTO exchanges ({', '.join(_COLUMNS)}) VALUES ({', '.join(':' + name for name in _COLUMNS)}) "
-    f"ON CONFLICT (id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _COLUMNS if name != 'id')} "
-    "WHERE exchanges.state IS NULL"
-)
-# the session of an exchange is known with its request, so that it is counted there once
-_OPENED_COLUMNS = ("id", "started_at", "started_ns", "method", "target", "provider")
-_OPENED = (
-    f"INSERT INTO exchanges ({', '.join(_OPENED_COLUMNS)}) "
-    f"VALUES ({', '.join(':' + name for name in _OPENED_COLUMNS)}) ON CONFLICT (id) DO NOTHING"
-)
-# a title call's answer (an exchange that has ended, of that kind) beats words taken from the first question
-_SESSION = """
-INSERT INTO sessions (session_id, started_at, last_at, client, client_version, signal, parent_session_id, provider,
-    dialect, model_requested, title, jsonl_path)
-VALUES (:session_id, :started_at, :started_at, :client, :client_version, :signal, :parent_session_id, :provider,
-    :dialect, :model_requested, :title, :jsonl_path)
-ON CONFLICT (session_id) DO UPDATE SET
-    last_at = max(last_at, excluded.last_at),
-    client = coalesce(client, excluded.client),
-    client_version = coalesce(client_version, excluded.client_version),
-    parent_session_id = coalesce(parent_session_id, excluded.parent_session_id),
-    provider = coalesce(provider, excluded.provider),
-    dialect = coalesce(dialect, excluded.dialect),
-    model_requested = coalesce(model_requested, excluded.model_requested),
-    title = CASE WHEN :titled THEN coalesce(excluded.title, title) ELSE coalesce(title, excluded.title) END,
-    jsonl_path = coalesce(jsonl_path, excluded.jsonl_path)
-"""
-_COUNT = "UPDATE sessions SET requests = requests + 1 WHERE session_id = ?"
-# a sum over nothing known stays NULL: unknown is never shown as zero
-_SUMS = ", ".join(
-    f"{name} = CASE WHEN :{name} IS NULL THEN {name} ELSE coalesce({name}, 0) + :{name} END" for name in _TOKENS
-)
-_FINISH = f"""
-UPDATE sessions SET
-    last_at = max(last_at, :ended_at),
-    errors = errors + :error,
-    usage_unknown = usage_unknown + :usage_unknown,
-    duration_ms = duration_ms + :duration,
-    model_used = coalesce(:model_used, model_used),
-    {_SUMS}
-WHERE session_id = :session_id
-"""
-_ABANDON = (
-    "UPDATE exchanges SET state = ?, error = ?, usage_state = 'unknown', truncated = 1 WHERE id = ? AND state IS NULL"
-)
-_ABANDONED = (
-    "UPDATE sessions SET errors = errors + ?, usage_unknown = usage_unknown + 1 "
-    "WHERE session_id = (SELECT session_id FROM exchanges WHERE id = ?)"
-)
-_BODIES = "INSERT OR REPLACE INTO bodies VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 class Resume(msgspec.Struct, frozen=True):
@@ -143,12 +51,15 @@ class SqliteStore:
     ) -> None:
         self.path = path
         self._warn = warn
-        self.locate = locate
+        self._writing = Writing(locate)
         self._wall = wall
         self._connection: sqlite3.Connection | None = None
         self._lock: int | None = None
         self._inode: tuple[int, int] | None = None
-        self._compress = zstandard.ZstdCompressor(level=3)
+
+    def locate_by(self, locate: Callable[[str, int], str | None]) -> None:
+        """Tell where a session's JSONL file is."""
+        self._writing.locate = locate
 
     def __repr__(self) -> str:
         return f"<SqliteStore {self.path} {'open' if self._connection else 'closed'}>"
@@ -188,7 +99,7 @@ class SqliteStore:
             connection.execute("PRAGMA journal_size_limit = 67108864")
             schema.migrate(connection)
             # touches every b-tree's root: a file cut short or overwritten is found now, not in the middle of a batch
-            for table in ("sessions", "exchanges", "bodies"):
+            for table in ("sessions", "exchanges", "bodies", "packs", "blobs", "tool_calls", "search_data"):
                 connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone()
         except sqlite3.DatabaseError as error:
             connection.close()
@@ -199,6 +110,7 @@ class SqliteStore:
             connection.close()
             raise
         self._connection = connection
+        self._writing.reset()
         found = self.path.stat()
         self._inode = (found.st_dev, found.st_ino)
 
@@ -252,73 +164,7 @@ class SqliteStore:
     def write(self, batch: Sequence[Record]) -> None:
         """One transaction for the batch; nothing of it is kept when it fails."""
         with self._transaction() as connection:
-            for record in batch:
-                if isinstance(record, Exchange):
-                    self._write_exchange(connection, record)
-                elif isinstance(record, Opened):
-                    connection.execute(_OPENED, {name: getattr(record, name) for name in _OPENED_COLUMNS})
-                else:
-                    self._abandon(connection, record)
-
-    def _write_exchange(self, connection: sqlite3.Connection, exchange: Exchange) -> None:
-        found = connection.execute("SELECT session_id, state FROM exchanges WHERE id = ?", (exchange.id,)).fetchone()
-        if found is not None and found[1] is not None:
-            return  # given again
-        row = row_of(exchange)
-        connection.execute(_UPSERT, row)
-        session = {
-            "session_id": exchange.session_id,
-            "started_at": exchange.started_at,
-            "signal": exchange.signal,
-            "parent_session_id": exchange.parent_session_id,
-            "title": exchange.title,
-            "titled": exchange.kind == "title" and exchange.state is not None,
-            "jsonl_path": self.locate(exchange.session_id, exchange.started_ns),
-            **{name: row[name] for name in ("client", "client_version", "provider", "dialect", "model_requested")},
-        }
-        connection.execute(_SESSION, session)
-        # the handshake of a WebSocket is kept but is no request of its own: its turns are
-        if (found is None or found[0] is None) and exchange.kind != "handshake":
-            connection.execute(_COUNT, (exchange.session_id,))
-        if exchange.state is not None:
-            self._finish(connection, exchange, row)
-
-    def _abandon(self, connection: sqlite3.Connection, closed: Closed) -> None:
-        done = connection.execute(_ABANDON, (closed.state.value, closed.error, closed.id)).rowcount
-        if done:
-            connection.execute(_ABANDONED, (int(closed.state in _ERRORS), closed.id))
-
-    def _finish(self, connection: sqlite3.Connection, exchange: Exchange, row: dict[str, Any]) -> None:
-        duration = exchange.timings.done or 0.0
-        ended = datetime.fromtimestamp(exchange.started_ns / 1e9 + duration / 1000, UTC)
-        priced = exchange.kind in ("turn", "title", "prewarm", "compaction") and exchange.status != 101
-        values = {name: row[name] for name in (*_TOKENS, "session_id")}
-        values.update(
-            ended_at=ended.strftime("%Y-%m-%d %H:%M:%S.") + f"{ended.microsecond // 1000:03d}",
-            # a refused handshake (426) is how a client is told to use HTTP
-            error=int(exchange.state in _ERRORS and exchange.kind != "handshake"),
-            usage_unknown=int(priced and row["usage_state"] == "unknown"),
-            duration=duration if exchange.kind != "handshake" else 0.0,
-            model_used=exchange.model_used if exchange.kind != "title" else None,
-        )
-        connection.execute(_FINISH, values)
-        connection.execute(
-            _BODIES,
-            (
-                exchange.id,
-                _json.encode(exchange.request_headers).decode(),
-                _json.encode(exchange.response_headers).decode(),
-                _json.encode(exchange.attempts).decode(),
-                _json.encode(exchange.timings).decode(),
-                self._pack(exchange.request_body),
-                self._pack(exchange.response_body),
-                exchange.request_decode_error,
-                exchange.response_decode_error,
-            ),
-        )
-
-    def _pack(self, body: bytes) -> bytes | None:
-        return self._compress.compress(body) if body else None
+            self._writing.write(connection, batch)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -328,15 +174,18 @@ class SqliteStore:
             yield connection
             connection.execute("COMMIT")
         except sqlite3.Error as error:
-            with contextlib.suppress(sqlite3.Error):
-                connection.execute("ROLLBACK")
+            self._undo(connection)
             if _damaged(error):
                 self._start_anew(f"it is damaged ({error})")
             raise StoreError(f"cannot write {self.path}: {error}") from None
         except BaseException:
-            with contextlib.suppress(sqlite3.Error):
-                connection.execute("ROLLBACK")
+            self._undo(connection)
             raise
+
+    def _undo(self, connection: sqlite3.Connection) -> None:
+        with contextlib.suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        self._writing.reset()
 
     def _live_connection(self) -> sqlite3.Connection:
         """The connection, opened again where the file was removed or replaced behind our back."""
@@ -369,7 +218,8 @@ class SqliteStore:
             ).fetchall()
             for (exchange,) in rows:
                 why = "LunaRoute ended before the exchange did"
-                self._abandon(connection, Closed(id=exchange, session_id=None, state=State.INTERRUPTED, error=why))
+                gone = Closed(id=exchange, session_id=None, state=State.INTERRUPTED, error=why)
+                self._writing.abandon(connection, gone)
         return len(rows)
 
     def resume(self, boot_id: str) -> Resume:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lunaroute.records import State, Usage
+from lunaroute.records import Exchange, State, Usage
 from lunaroute.stores import queries
 from lunaroute.stores.queries import SessionFilter
 from lunaroute.stores.readonly import BadQuestion, Connection, NoRecord, NotFound, QueryError, TooSlow
@@ -188,19 +189,50 @@ def test_an_exchange_without_session_or_bodies_can_be_read(path: Path) -> None:
         assert queries.bodies(db, row.id).request_body == b""
 
 
-def test_a_damaged_body_is_said_and_the_rest_is_shown(path: Path) -> None:
+@pytest.mark.parametrize("data", [b"\x28\xb5\x2f\xfdgarbage", b"", b"{}", None])
+def test_a_damaged_pack_is_said(path: Path, data: bytes | None) -> None:
     with sqlite3.connect(path) as raw:
-        raw.execute("UPDATE bodies SET request_body = ?, request_headers = '[1'", [b"\x28\xb5\x2f\xfdgarbage"])
+        raw.execute("UPDATE packs SET data = coalesce(?, substr(data, 1, 40)) WHERE exchange = 2", [data])
     raw.close()
     with Connection(path) as db:
+        kept = queries.bodies(db, f"{recorded.BOOT}-2")
+        assert kept.trouble is not None and "cannot be read" in kept.trouble
+        assert kept.request_headers == [] and kept.response_body == b""
+        assert queries.bodies(db, f"{recorded.BOOT}-1").trouble is None  # what does not build on it is whole
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """A database of schema version 1, brought to this one."""
+    path = tmp_path / "old.db"
+    shutil.copyfile(Path(recorded.__file__).parent / "corpus" / "databases" / "schema-1.db", path)
+    return recorded.write(path, [])
+
+
+def test_an_old_database_reads_as_it_did(old: Path) -> None:
+    with Connection(old) as db:
+        assert ids(db) == ["gamma", "beta", "alpha"]
+        for made in recorded.tool_loop("alpha"):
+            if isinstance(made, Exchange):
+                kept = queries.bodies(db, made.id)
+                assert (kept.request_body, kept.response_body) == (made.request_body, made.response_body)
+                assert kept.request_headers == made.request_headers and kept.trouble is None
+                assert queries.exchange(db, made.id).input_tokens == made.usage.input_tokens
+
+
+def test_an_old_damaged_body_is_said_and_the_rest_is_shown(old: Path) -> None:
+    with sqlite3.connect(old) as raw:
+        raw.execute("UPDATE bodies SET request_body = ?, request_headers = '[1'", [b"\x28\xb5\x2f\xfdgarbage"])
+    raw.close()
+    with Connection(old) as db:
         kept = queries.bodies(db, f"{recorded.BOOT}-1")
     assert kept.trouble is not None and "damaged" in kept.trouble
     assert kept.request_headers == [] and kept.response_body.startswith(b"event: message_start")
 
 
-def test_a_body_beyond_the_limit_is_cut(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_body_beyond_the_limit_is_cut(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queries, "BODY_LIMIT", 500)
-    with Connection(path) as db:
+    with Connection(old) as db:
         kept = queries.bodies(db, f"{recorded.BOOT}-3")
     assert len(kept.request_body) == 500 and kept.trouble is not None
 
@@ -211,8 +243,9 @@ def test_facets_and_sizes(path: Path) -> None:
             "model_used": ["claude-opus-5-5", "gpt-5.5-2026"],
             "client": ["claude-code", "codex", "opencode"],
             "provider": ["anthropic", "openai"],
+            "project": [],
         }
-        assert queries.sizes(db) == {"sessions": 3, "exchanges": 6, "schema_version": 1}
+        assert queries.sizes(db) == {"sessions": 3, "exchanges": 6, "schema_version": 2}
 
 
 @pytest.mark.parametrize(

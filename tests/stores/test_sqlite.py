@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 import stat
@@ -14,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import zstandard
 
 from lunaroute.errors import StoreError
 from lunaroute.records import Closed, State, Usage
-from lunaroute.stores import schema
+from lunaroute.stores import queries, schema
+from lunaroute.stores.readonly import Connection
+from lunaroute.stores.rows import Bodies
 from lunaroute.stores.sqlite import SqliteStore
 from tests.stores.records import BOOT, exchange, opened
 
@@ -40,6 +40,10 @@ class Made:
             return [dict(row) for row in connection.execute(query, values)]
         finally:
             connection.close()
+
+    def bodies(self, ident: str) -> Bodies:
+        with Connection(self.path) as db:
+            return queries.bodies(db, ident)
 
     def row(self, query: str, *values: Any) -> dict[str, Any]:
         (row,) = self.rows(query, *values)
@@ -84,9 +88,9 @@ def test_a_row_from_beginning_to_end(made: Made) -> None:
     session = made.row("SELECT * FROM sessions")
     assert (session["requests"], session["input_tokens"], session["cache_write_tokens"]) == (1, 10, None)
     assert session["last_at"] == "2023-11-14 22:13:21.250"
-    bodies = made.row("SELECT * FROM bodies")
-    assert zstandard.decompress(bodies["request_body"]) == b'{"model":"claude-opus-5-5"}'
-    assert json.loads(bodies["request_headers"])[1] == ["x-api-key", "***"]
+    kept = made.bodies(f"{BOOT}-1")
+    assert kept.request_body == b'{"model":"claude-opus-5-5"}'
+    assert kept.request_headers[1] == ("x-api-key", "***")
 
 
 def test_given_again_changes_nothing(made: Made) -> None:
@@ -136,7 +140,7 @@ def test_text_that_sqlite_finds_odd(made: Made) -> None:
     odd = "naïve \U0001f600 'quoted\" ; DROP TABLE sessions; --"
     made.store.write([exchange(1, title=odd, error=odd, request_body=b"\x00\xff" * 10)])
     assert made.row("SELECT title FROM sessions")["title"] == odd
-    assert zstandard.decompress(made.row("SELECT request_body FROM bodies")["request_body"]) == b"\x00\xff" * 10
+    assert made.bodies(f"{BOOT}-1").request_body == b"\x00\xff" * 10
 
 
 # --- runs and restarts ------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lunaroute.records import Exchange, State
 from lunaroute.stores.rows import Bodies, ExchangeRow
-from lunaroute.stores.sqlite import row_of
+from lunaroute.stores.writing import row_of
 from lunaroute.ui.transcript import Entry, Transcript, single, summary, transcript
 from tests import recorded
 from tests.recorded import ask, assistant, call, exchange, result, stream, text, thinking, user

@@ -1,0 +1,370 @@
+"""The statements that put records into rows: sessions, exchanges, attempts, tool calls, packs, the search index.
+
+Must not know files, locks or transactions (stores/sqlite.py): it is given a connection inside one.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from lunaroute.errors import StoreError
+from lunaroute.records import Closed, Exchange, Opened, Record, Split, State, ToolCall, ToolResult, Usage
+from lunaroute.stores import packs
+
+ERRORS = (State.UPSTREAM_ERROR, State.TIMEOUT, State.PROXY_ERROR, State.INTERRUPTED)
+ARGUMENTS_KEPT = 200  # characters of a tool call's arguments in its row; all of them are in the pack
+_SUMMED = ("input_tokens", "output_tokens", "thinking_tokens", "cache_read_tokens", "cache_write_tokens")
+_COUNTED = (
+    *_SUMMED,
+    *("cache_write_5m_tokens", "cache_write_1h_tokens", "audio_input_tokens", "audio_output_tokens"),
+    "web_search_requests",
+)
+_json = msgspec.json.Encoder()
+
+
+class UsageMore(msgspec.Struct, omit_defaults=True):
+    """What of a usage has no column of its own: rare, and needed to price it anew."""
+
+    audio_tokens: int | None = None
+    web_fetch_requests: int | None = None
+    speed: str | None = None
+    inference_geo: str | None = None
+    parts: list[Any] = msgspec.field(default_factory=list)
+
+
+def usage_state(usage: Usage) -> str:
+    """`unknown` where no figure was told, `partial` where the answer was cut, else `complete`."""
+    if all(getattr(usage, name) is None for name in _SUMMED):
+        return "unknown"
+    return "partial" if usage.partial else "complete"
+
+
+def usage_more(usage: Usage) -> str | None:
+    """The column `usage_more`."""
+    more = UsageMore(usage.audio_tokens, usage.web_fetch_requests, usage.speed, usage.inference_geo, usage.parts)
+    text = _json.encode(more).decode()
+    return None if text == "{}" else text
+
+
+def row_of(exchange: Exchange) -> dict[str, Any]:
+    """The columns of `exchanges` but for `row`."""
+    usage, timings = exchange.usage, exchange.timings
+    split = exchange.split or Split(connect_ms=_connecting(exchange))
+    ended = exchange.state is not None
+    row: dict[str, Any] = {name: getattr(exchange, name) for name in _PLAIN}
+    row.update({name: getattr(usage, name) for name in _COUNTED})
+    row.update(
+        state=exchange.state.value if exchange.state is not None else None,
+        service_tier=usage.service_tier,
+        usage_state=usage_state(usage) if ended else None,
+        usage_more=usage_more(usage) if ended else None,
+        tool_calls=len(exchange.tool_calls) if ended else None,
+        attempts=len(exchange.attempts),
+        duration_ms=timings.done,
+        ttfb_ms=timings.response_head,
+        first_content_ms=timings.first_content,
+        before_ms=split.before_ms,
+        connect_ms=split.connect_ms,
+        upload_ms=split.upload_ms,
+        wait_ms=split.wait_ms,
+        content_ms=split.first_content_ms,
+        generation_ms=split.generation_ms,
+        after_ms=split.after_ms,
+        stream=int(exchange.stream),
+        truncated=int(exchange.truncated),
+    )
+    return row
+
+
+def _connecting(exchange: Exchange) -> float | None:
+    last = exchange.attempts[-1] if exchange.attempts else None
+    return None if last is None or last.reused else (last.connect_ms or 0.0) + (last.tls_ms or 0.0)
+
+
+_PLAIN = (
+    *("id", "session_id", "sequence", "started_at", "started_ns", "error", "error_kind", "method", "target", "status"),
+    *("provider", "dialect", "client", "client_version", "transport", "kind", "model_requested", "model_used"),
+    *("stop_reason", "response_id", "continues", "cost_usd", "cost_kind", "price_id", "overhead_ms", "request_bytes"),
+    *("response_bytes", "lost_bytes", "cache_miss_reason"),
+)
+_COLUMNS = tuple(row_of(Exchange(id="", session_id="", started_at="", started_ns=0)))
+_UPSERT = (
+    f"INSERT INTO exchanges ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) "
+    f"ON CONFLICT (id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _COLUMNS if name != 'id')} "
+    "WHERE exchanges.state IS NULL"
+)
+# the session of an exchange is known with its request, so that it is counted there once
+_OPENED_COLUMNS = ("id", "started_at", "started_ns", "method", "target", "provider")
+_OPENED = (
+    f"INSERT INTO exchanges ({', '.join(_OPENED_COLUMNS)}) "
+    f"VALUES ({', '.join(':' + name for name in _OPENED_COLUMNS)}) ON CONFLICT (id) DO NOTHING"
+)
+# a sum over nothing known stays NULL: unknown is never shown as zero
+_ADDED = (*_SUMMED, "cost_usd")
+_SUMS = ", ".join(
+    f"{name} = CASE WHEN excluded.{name} IS NULL THEN {name} ELSE coalesce({name}, 0) + excluded.{name} END"
+    for name in _ADDED
+)
+_TOLD_ONCE = ("client", "client_version", "parent_session_id", "provider", "dialect", "jsonl_path", "cost_kind")
+_TALLIES = ("requests", "turns", "errors", "usage_unknown", "cost_unknown", "tool_calls", "duration_ms", "overhead_ms")
+_SESSION_COLUMNS = (
+    *("session_id", "started_at", "last_at", "signal", "model_requested", "model_used", "title", "project", "thread"),
+    *_TOLD_ONCE,
+    *_ADDED,
+    *_TALLIES,
+)
+# a title call's answer (an exchange that has ended, of that kind) beats words taken from the first question
+_SESSION = f"""
+INSERT INTO sessions ({", ".join(_SESSION_COLUMNS)}) VALUES ({", ".join(":" + name for name in _SESSION_COLUMNS)})
+ON CONFLICT (session_id) DO UPDATE SET
+    last_at = max(last_at, excluded.last_at),
+    model_requested = coalesce(model_requested, excluded.model_requested),
+    model_used = coalesce(excluded.model_used, model_used),
+    title = CASE WHEN :titled THEN coalesce(excluded.title, title) ELSE coalesce(title, excluded.title) END,
+    project = coalesce(excluded.project, project),
+    thread = coalesce(excluded.thread, thread),
+    {", ".join(f"{name} = coalesce({name}, excluded.{name})" for name in _TOLD_ONCE)},
+    {", ".join(f"{name} = {name} + excluded.{name}" for name in _TALLIES)},
+    {_SUMS}
+"""
+_ABANDON = (
+    "UPDATE exchanges SET state = ?, error = ?, usage_state = 'unknown', truncated = 1 WHERE id = ? AND state IS NULL"
+)
+_ABANDONED = (
+    "UPDATE sessions SET errors = errors + ?, usage_unknown = usage_unknown + 1, cost_unknown = cost_unknown + 1 "
+    "WHERE session_id = (SELECT session_id FROM exchanges WHERE id = ?)"
+)
+_PACK = "INSERT OR REPLACE INTO packs (exchange, base, data) VALUES (?, ?, ?)"
+_ATTEMPT = "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_CALLED = (
+    "INSERT INTO tool_calls (session_id, call_id, exchange, name, kind, arguments, arguments_bytes, called_ns) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+)
+# the first request that brings a result counts, however often the history is sent again
+_RESULT = """
+UPDATE tool_calls SET result_exchange = ?1, result_bytes = ?2, success = ?3,
+    duration_ms = CASE WHEN called_ns IS NULL OR ?4 IS NULL THEN NULL ELSE max(0, (?4 - called_ns) / 1e6) END
+WHERE session_id = ?5 AND call_id = ?6 AND result_exchange IS NULL
+"""
+_LIMIT = (
+    "INSERT INTO limits VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET seen_ns = excluded.seen_ns, "
+    '"limit" = excluded."limit", remaining = excluded.remaining, used = excluded.used, '
+    "resets_ns = excluded.resets_ns, window_minutes = excluded.window_minutes, status = excluded.status "
+    "WHERE seen_ns <= excluded.seen_ns"
+)
+FACETS = ("model_used", "client", "provider", "project")
+FACETS_KNOWN = 10_000
+PRICED = frozenset(("turn", "title", "prewarm", "compaction"))
+TURNS = frozenset(("turn", "compaction"))
+
+
+class Writing:
+    """See the module. locate: the path of a session's JSONL file, or None."""
+
+    def __init__(self, locate: Callable[[str, int], str | None]) -> None:
+        self.locate = locate
+        self._connection: sqlite3.Connection | None = None
+        self._heads = packs.Heads(self._recall)
+        self._facets: set[tuple[str, str]] = set()
+
+    def reset(self) -> None:
+        """Another database is behind the connection, or a transaction was undone."""
+        self._heads = packs.Heads(self._recall)
+        self._facets.clear()
+
+    def write(self, connection: sqlite3.Connection, batch: Sequence[Record]) -> None:
+        """Every record of the batch; a record that is there already changes nothing."""
+        self._connection = connection
+        for record in batch:
+            if isinstance(record, Exchange):
+                self._exchange(connection, record)
+            elif isinstance(record, Opened):
+                connection.execute(_OPENED, {name: getattr(record, name) for name in _OPENED_COLUMNS})
+            else:
+                self.abandon(connection, record)
+
+    def abandon(self, connection: sqlite3.Connection, closed: Closed) -> None:
+        """The end of an exchange of which nothing else is known."""
+        if connection.execute(_ABANDON, (closed.state.value, closed.error, closed.id)).rowcount:
+            connection.execute(_ABANDONED, (int(closed.state in ERRORS), closed.id))
+
+    # --- one exchange -----------------------------------------------------------------------------
+    def _exchange(self, connection: sqlite3.Connection, exchange: Exchange) -> None:
+        found = connection.execute(
+            "SELECT session_id, state, row FROM exchanges WHERE id = ?", (exchange.id,)
+        ).fetchone()
+        if found is not None and found[1] is not None:
+            return  # given again
+        row = row_of(exchange)
+        made = connection.execute(_UPSERT, tuple(row.values())).lastrowid or 0
+        number: int = found[2] if found is not None else made
+        # the handshake of a WebSocket is kept but is no request of its own: its turns are
+        counted = exchange.kind != "handshake"
+        first = counted and (found is None or found[0] is None)
+        connection.execute(_SESSION, self._session(exchange, row, first))
+        for name in FACETS:
+            value = getattr(exchange, name)
+            if value and (name, value) not in self._facets:
+                self._facet(connection, name, value)
+        if exchange.state is None:
+            return
+        connection.executemany(
+            _ATTEMPT,
+            [
+                (number, a.number, a.provider, a.origin, a.status, a.error, a.sent, a.reused, a.connect_ms, a.tls_ms)
+                for a in exchange.attempts
+            ],
+        )
+        self._pack(connection, exchange, number)
+        if exchange.tool_calls or exchange.tool_results:
+            self._tools(connection, exchange, number)
+        if exchange.texts:
+            words = "\n".join(text.text for text in exchange.texts)
+            connection.execute("INSERT INTO search (rowid, text) VALUES (?, ?)", (number, words))
+        for limit in exchange.limits:
+            connection.execute(_LIMIT, _limit_row(exchange, limit))
+
+    def _session(self, exchange: Exchange, row: dict[str, Any], first: bool) -> dict[str, Any]:
+        ended = exchange.state is not None
+        values: dict[str, Any] = {name: row.get(name) for name in _SESSION_COLUMNS}
+        counted = exchange.kind != "handshake"
+        duration = (exchange.timings.done or 0.0) if ended else 0.0
+        values.update(
+            session_id=exchange.session_id,
+            last_at=_later(exchange, duration) if ended else exchange.started_at,
+            signal=exchange.signal,
+            parent_session_id=exchange.parent_session_id,
+            project=exchange.project,
+            thread=exchange.thread,
+            title=exchange.title,
+            titled=exchange.kind == "title" and ended,
+            jsonl_path=self.locate(exchange.session_id, exchange.started_ns),
+            requests=int(first),
+            turns=int(first and exchange.kind in TURNS),
+            model_used=exchange.model_used if ended and exchange.kind != "title" else None,
+            # a refused handshake (426) is how a client is told to use HTTP
+            errors=int(ended and exchange.state in ERRORS and counted),
+            usage_unknown=0,
+            cost_unknown=0,
+            tool_calls=0,
+            duration_ms=duration if counted else 0.0,
+            overhead_ms=(exchange.overhead_ms or 0.0) if ended and counted else 0.0,
+        )
+        if not ended:
+            values.update({name: None for name in _ADDED})
+        elif exchange.kind in PRICED and exchange.status != 101:
+            values["usage_unknown"] = int(row["usage_state"] == "unknown")
+            values["cost_unknown"] = int(exchange.cost_usd is None)
+        return values
+
+    def _pack(self, connection: sqlite3.Connection, exchange: Exchange, number: int) -> None:
+        heads = self._heads.of(exchange.session_id)
+        used: list[int] = []
+
+        def blob(piece: bytes) -> int:
+            kept = _blob(connection, piece)
+            used.append(kept)
+            return kept
+
+        packed = packs.pack(exchange, heads, blob, _more(exchange))
+        connection.execute(_PACK, (number, packed.base.exchange if packed.base else 0, packed.data))
+        if used:
+            connection.executemany("UPDATE blobs SET uses = uses + 1 WHERE blob = ?", [(each,) for each in used])
+        if exchange.request_body:
+            self._heads.add(exchange.session_id, packed.as_head(number), packed.base if packed.goes_on else None)
+
+    def _recall(self, session: str) -> packs.Head | None:
+        """The last exchange of a session that nobody here remembers."""
+        connection = self._connection
+        assert connection is not None
+        found = connection.execute(
+            "SELECT row FROM exchanges WHERE session_id = ? AND state IS NOT NULL ORDER BY sequence DESC LIMIT 1",
+            (session,),
+        ).fetchone()
+        if found is None:
+            return None
+        shelf = packs.shelf(lambda sql, *values: connection.execute(sql, values).fetchone())
+        try:
+            whole = shelf.whole(found[0])
+            return None if whole is None else packs.head_of(found[0], whole, shelf.depth(found[0]))
+        except StoreError:
+            return None  # a damaged pack is nothing to build on
+
+    def _tools(self, connection: sqlite3.Connection, exchange: Exchange, number: int) -> None:
+        session = exchange.session_id
+        called = failed = 0
+        for call in exchange.tool_calls:
+            made = connection.execute(_CALLED, _call_row(session, number, call)).rowcount
+            called += made
+            if call.result is not None:
+                failed += self._result(connection, session, number, call.result)
+        for result in exchange.tool_results:
+            failed += self._result(connection, session, number, result)
+        if called or failed:
+            connection.execute(
+                "UPDATE sessions SET tool_calls = tool_calls + ?, tool_failures = tool_failures + ? "
+                "WHERE session_id = ?",
+                (called, failed, session),
+            )
+
+    def _result(self, connection: sqlite3.Connection, session: str, number: int, result: ToolResult) -> int:
+        """1 where this is the first word of a failure."""
+        success = None if result.success is None else int(result.success)
+        values = (number, result.result_bytes, success, result.seen_ns, session, result.id)
+        first = connection.execute(_RESULT, values).rowcount
+        return first if success == 0 else 0
+
+    def _facet(self, connection: sqlite3.Connection, name: str, value: str) -> None:
+        if len(self._facets) >= FACETS_KNOWN:
+            self._facets.clear()
+        self._facets.add((name, value))
+        connection.execute("INSERT INTO facets VALUES (?, ?) ON CONFLICT DO NOTHING", (name, value))
+
+
+def _later(exchange: Exchange, duration_ms: float) -> str:
+    ended = datetime.fromtimestamp(exchange.started_ns / 1e9 + duration_ms / 1000, UTC)
+    return ended.strftime("%Y-%m-%d %H:%M:%S.") + f"{ended.microsecond // 1000:03d}"
+
+
+def _more(exchange: Exchange) -> dict[str, Any]:
+    """What the pack keeps beside the bodies."""
+    more: dict[str, Any] = {
+        "timings": msgspec.to_builtins(exchange.timings),
+        "http": exchange.http_version,
+        "reason": exchange.reason,
+        "request_error": exchange.request_decode_error,
+        "response_error": exchange.response_decode_error,
+        "request_sha256": bytes.fromhex(exchange.request_sha256) if exchange.request_sha256 else None,
+        "response_sha256": bytes.fromhex(exchange.response_sha256) if exchange.response_sha256 else None,
+        "altered": int(exchange.request_altered) | int(exchange.response_altered) << 1,
+        "limits": msgspec.to_builtins(exchange.limits),
+    }
+    return {name: value for name, value in more.items() if value}
+
+
+def _call_row(session: str, number: int, call: ToolCall) -> tuple[Any, ...]:
+    size = call.arguments_bytes or len(call.arguments.encode("utf-8", "replace"))
+    begin = call.arguments[:ARGUMENTS_KEPT]
+    return (session, call.id, number, call.name, call.kind, begin, size, call.called_ns)
+
+
+def _limit_row(exchange: Exchange, limit: Any) -> tuple[Any, ...]:
+    return (
+        *(exchange.provider or "", exchange.credential or "", limit.name, exchange.started_ns, limit.limit),
+        *(limit.remaining, limit.used, limit.resets_ns, limit.window_minutes, limit.status),
+    )
+
+
+def _blob(connection: sqlite3.Connection, piece: bytes) -> int:
+    """The number of the blob of these bytes, which is made where there is none."""
+    key = packs.digest(piece)
+    found = connection.execute("SELECT blob FROM blobs WHERE hash = ?", (key,)).fetchone()
+    if found is not None:
+        return int(found[0])
+    made = connection.execute("INSERT INTO blobs (hash, data) VALUES (?, ?)", (key, packs.squeeze(piece)))
+    return int(made.lastrowid or 0)
