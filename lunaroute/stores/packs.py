@@ -8,6 +8,9 @@ is the exchange before, so a long session is a chain; reading walks it, each pac
 What begins a conversation has no base. Its long pieces (tools, system prompts, the same in every session of a client)
 are blobs, found by their digest, whoever sent them.
 
+A pack is compressed with the pack of its base as the dictionary: the frames of a stream, field names and ids come again
+in each. One without a base is compressed with a dictionary of our own (packs.zdict, made by benchmarks/dictionary.py).
+
 A recipe is a flat list of pairs: (start, count) pieces of the base from `start`; (-1, count) the next new ones of this
 pack; (-2, blob).
 """
@@ -31,10 +34,12 @@ from lunaroute.records import Exchange
 NEW, BLOB = -1, -2
 LONG = 512  # bytes: from this on a piece without a base is a blob, and a string has a piece of its own
 LEVEL = 3
+DICTIONARY_BYTES = 32 << 10  # of the base's pack: more costs time and brings little
 UNPACKED_LIMIT = 256 << 20  # of one pack or blob: more than any capture limit in use gives
 CHAIN_LIMIT = 1 << 20
 HEADS_EACH = 3  # exchanges of a session that may become a base: its branches (side calls, retries, subagents)
-MARKS_KNOWN = 120_000  # pieces of all sessions together whose marks are in memory, about 10 MB
+HEADS_BYTES = 12 << 20  # of memory, about, that all heads may take
+MARK_BYTES = 100  # of memory that a mark and its place take
 FIELDS_CHAIN = 32  # links that a chain may have only for the sake of header fields
 GOOD = 0.7  # of a request's bytes: a base that has so much is not compared with others
 
@@ -42,7 +47,10 @@ Field = tuple[str, str]
 
 
 class Pack(msgspec.Struct, array_like=True, omit_defaults=True):
-    """See the module. kept_sha256: of the request and the response as kept, where they differ from the wire's."""
+    """See the module. more: facts without a column. texts: JSON, [[kind, text], ...], what the search index has of it.
+
+    JSON inside, since a text is then the same run of bytes as in the body, and costs next to nothing.
+    """
 
     head: list[int] = msgspec.field(default_factory=list)
     head_new: list[Field] = msgspec.field(default_factory=list)
@@ -52,9 +60,11 @@ class Pack(msgspec.Struct, array_like=True, omit_defaults=True):
     answer_head_new: list[Field] = msgspec.field(default_factory=list)
     response: bytes = b""
     more: dict[str, Any] = msgspec.field(default_factory=dict)
-    texts: list[tuple[str, str]] = msgspec.field(default_factory=list)
+    texts: bytes = b""
 
 
+_json = msgspec.json.Encoder()
+_texts = msgspec.json.Decoder(list[tuple[str, str]])
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Pack)
 
@@ -76,37 +86,51 @@ def _decompressor() -> zstandard.ZstdDecompressor:
     return zstandard.ZstdDecompressor(dict_data=_dictionary(), max_window_size=1 << 27)
 
 
-def squeeze(data: bytes) -> bytes:
-    """Compressed with the shared dictionary."""
-    return _compressor().compress(data)
+def squeeze(data: bytes, base: bytes | None = None) -> bytes:
+    """Compressed, with the shared dictionary or with the beginning of `base`."""
+    if base is None:
+        return _compressor().compress(data)
+    own = zstandard.ZstdCompressionDict(base[:DICTIONARY_BYTES], dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+    return zstandard.ZstdCompressor(level=LEVEL, dict_data=own).compress(data)
 
 
-def unfold(data: bytes) -> bytes:
+def unfold(data: bytes, base: bytes | None = None) -> bytes:
     """The reverse of squeeze; raises StoreError where the bytes are damaged."""
     try:
         if zstandard.frame_content_size(data) > UNPACKED_LIMIT:
             raise StoreError("a stored pack is larger than any can be")
-        return _decompressor().decompress(data)
+        if base is None:
+            return _decompressor().decompress(data)
+        own = zstandard.ZstdCompressionDict(base[:DICTIONARY_BYTES], dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+        return zstandard.ZstdDecompressor(dict_data=own, max_window_size=1 << 27).decompress(data)
     except (zstandard.ZstdError, MemoryError) as error:
         raise StoreError(f"a stored pack is damaged ({error})") from None
 
 
-def read(data: bytes) -> Pack:
-    """A stored pack; raises StoreError."""
+def decode(plain: bytes) -> Pack:
+    """A pack out of its uncompressed form; raises StoreError."""
     try:
-        return _decoder.decode(unfold(data))
+        return _decoder.decode(plain)
     except msgspec.DecodeError as error:
         raise StoreError(f"a stored pack is damaged ({error})") from None
 
 
-def write(pack: Pack) -> bytes:
-    """A pack as it is stored."""
-    return squeeze(_encoder.encode(pack))
+def encode(pack: Pack) -> bytes:
+    """The uncompressed form of a pack."""
+    return _encoder.encode(pack)
 
 
 def blobs_of(pack: Pack) -> list[int]:
     """The blobs that a pack names itself."""
     return [pack.body[at + 1] for at in range(0, len(pack.body), 2) if pack.body[at] == BLOB]
+
+
+def texts_of(pack: Pack) -> list[tuple[str, str]]:
+    """(kind, text) of what the search index has of it."""
+    try:
+        return _texts.decode(pack.texts) if pack.texts else []
+    except msgspec.DecodeError as error:
+        raise StoreError(f"a stored pack is damaged ({error})") from None
 
 
 def slim(pack: Pack) -> Pack:
@@ -133,15 +157,18 @@ class _Marks:
 
 
 class Head:
-    """An exchange that others can be based on. depth: links below it."""
+    """An exchange that others can be based on. plain: the beginning of its pack; depth: links below it."""
 
-    __slots__ = ("answer_head", "body", "depth", "exchange", "head", "weight")
+    __slots__ = ("answer_head", "body", "depth", "exchange", "head", "plain", "weight")
 
-    def __init__(self, exchange: int, head: list[int], body: list[int], answer_head: list[int], depth: int) -> None:
+    def __init__(
+        self, exchange: int, plain: bytes, head: list[int], body: list[int], answer_head: list[int], depth: int
+    ) -> None:
         self.exchange = exchange
+        self.plain = plain[:DICTIONARY_BYTES]
         self.depth = depth
         self.head, self.body, self.answer_head = _Marks(head), _Marks(body), _Marks(answer_head)
-        self.weight = len(head) + len(body) + len(answer_head)
+        self.weight = MARK_BYTES * (len(head) + len(body) + len(answer_head)) + len(self.plain)
 
 
 class Heads:
@@ -173,7 +200,7 @@ class Heads:
         self._weight += head.weight
         while len(known) > HEADS_EACH:
             self._weight -= known.pop().weight
-        while self._weight > MARKS_KNOWN and len(self._known) > 1:
+        while self._weight > HEADS_BYTES and len(self._known) > 1:
             self.forget(next(iter(self._known)))
 
     def forget(self, session: str) -> None:
@@ -188,6 +215,7 @@ class Packed(msgspec.Struct):
     base: None where it stands alone. goes_on: the body is the base's conversation, and more.
     """
 
+    plain: bytes
     data: bytes
     base: Head | None
     goes_on: bool
@@ -197,7 +225,8 @@ class Packed(msgspec.Struct):
 
     def as_head(self, exchange: int) -> Head:
         """For the next one, under the number that it was stored by."""
-        return Head(exchange, self.head, self.body, self.answer_head, self.base.depth + 1 if self.base else 0)
+        depth = self.base.depth + 1 if self.base else 0
+        return Head(exchange, self.plain, self.head, self.body, self.answer_head, depth)
 
 
 def pack(exchange: Exchange, heads: Sequence[Head], blob: Callable[[bytes], int], more: dict[str, Any]) -> Packed:
@@ -207,7 +236,8 @@ def pack(exchange: Exchange, heads: Sequence[Head], blob: Callable[[bytes], int]
     head_marks = [hash(field) for field in exchange.request_headers]
     answer_marks = [hash(field) for field in exchange.response_headers]
     base, recipe = _best(cuts, heads)
-    made = Pack(response=exchange.response_body, more=more, texts=[(text.kind, text.text) for text in exchange.texts])
+    texts = _json.encode([(text.kind, text.text) for text in exchange.texts]) if exchange.texts else b""
+    made = Pack(response=exchange.response_body, more=more, texts=texts)
     made.body = _filled(recipe, cuts.ends, body, made.body_new, None if base is not None else blob)
     # fields are like those of any exchange of the session, also where the body is another conversation's
     near = base or next((head for head in heads if head.depth < FIELDS_CHAIN), None)
@@ -215,7 +245,9 @@ def pack(exchange: Exchange, heads: Sequence[Head], blob: Callable[[bytes], int]
     made.answer_head = _fields(
         answer_marks, exchange.response_headers, near.answer_head if near else None, made.answer_head_new
     )
-    return Packed(write(made), near, base is not None, head_marks, cuts.marks, answer_marks)
+    plain = encode(made)
+    data = squeeze(plain, near.plain if near else None)
+    return Packed(plain, data, near, base is not None, head_marks, cuts.marks, answer_marks)
 
 
 def _best(cuts: Cuts, heads: Sequence[Head]) -> tuple[Head | None, list[int]]:
@@ -308,8 +340,8 @@ class Shelf:
         keep_bytes: int = 64 << 20,
     ) -> None:
         self._row, self._blob = row, blob
-        self._room = keep_bytes
-        self._packs: OrderedDict[int, tuple[int, Pack, int]] = OrderedDict()
+        self._room = self._keep = keep_bytes
+        self._packs: OrderedDict[int, tuple[int, Pack, bytes]] = OrderedDict()
         self._blobs: dict[int, bytes] = {}
         self._last: tuple[int, Whole] | None = None
 
@@ -321,38 +353,52 @@ class Shelf:
         made: Whole | None = None
         if self._last is not None:
             # a session is read in its order: the one before is a link of this chain
-            known = next((place for place, (link, _) in enumerate(chain) if link == self._last[0]), None)
+            known = next((place for place, link in enumerate(chain) if link == self._last[0]), None)
             if known is not None:
                 made, chain = self._last[1], chain[:known]
-        for _, link in reversed(chain):
-            made = self._made(link, made)
+        for link in reversed(chain):
+            made = self._made(self._packs[link][1], made)
         assert made is not None
         self._last = (exchange, made)
+        self._trim()
         return made
 
     def depth(self, exchange: int) -> int:
         """Links below an exchange."""
         return max(0, len(self._chain(exchange)) - 1)
 
-    def _chain(self, exchange: int) -> list[tuple[int, Pack]]:
-        """From the exchange down to the one without a base."""
-        chain: list[tuple[int, Pack]] = []
+    def plain(self, exchange: int) -> bytes:
+        """The beginning of an exchange's pack: what the packs based on it are compressed with."""
+        return self._packs[exchange][2] if self._chain(exchange) else b""
+
+    def _chain(self, exchange: int) -> list[int]:
+        """The exchange and what is below it, down to the one without a base; all of their packs are read."""
+        chain: list[int] = []
+        unread: list[tuple[int, int, bytes]] = []
         while exchange and len(chain) < CHAIN_LIMIT:
+            chain.append(exchange)
             found = self._packs.get(exchange)
-            if found is None:
-                row = self._row(exchange)
-                if row is None:
-                    if chain:
-                        raise StoreError("a pack that this exchange is based on is missing")
-                    return []
-                found = (row[0], read(row[1]), len(row[1]) * 4)
-                self._packs[exchange] = found
-                self._room -= found[2]
-                while self._room < 0 and len(self._packs) > 1:
-                    self._room += self._packs.popitem(last=False)[1][2]
-            chain.append((exchange, found[1]))
-            exchange = found[0]
+            if found is not None:
+                exchange = found[0]
+                continue
+            row = self._row(exchange)
+            if row is None:
+                if len(chain) > 1:
+                    raise StoreError("a pack that this exchange is based on is missing")
+                return []
+            unread.append((exchange, *row))
+            exchange = row[0]
+        for number, base, data in reversed(unread):
+            plain = unfold(data, self._packs[base][2] if base else None)
+            self._packs[number] = (base, decode(plain), plain[:DICTIONARY_BYTES])
+            self._room -= 2 * len(plain)
         return chain
+
+    def _trim(self) -> None:
+        """Begin anew where too much is kept; what was put together last stays."""
+        if self._room < 0:
+            self._packs.clear()
+            self._room = self._keep
 
     def _made(self, pack: Pack, base: Whole | None) -> Whole:
         try:
@@ -410,14 +456,18 @@ def _followed(recipe: list[int], new: list[Field], base: list[Field]) -> list[Fi
     return out
 
 
-def head_of(exchange: int, whole: Whole, depth: int) -> Head:
-    """The marks of an exchange that was read back."""
+def head_of(shelf: Shelf, exchange: int) -> Head | None:
+    """An exchange that was stored before, as a base for others; None where there is no pack of it."""
+    whole = shelf.whole(exchange)
+    if whole is None:
+        return None
     return Head(
         exchange,
+        shelf.plain(exchange),
         [hash(tuple(field)) for field in whole.head],
         [mark(piece) for piece in whole.pieces],
         [hash(tuple(field)) for field in whole.answer_head],
-        depth,
+        shelf.depth(exchange),
     )
 
 

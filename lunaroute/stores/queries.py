@@ -18,6 +18,7 @@ import zstandard
 
 from lunaroute.errors import StoreError
 from lunaroute.records import State
+from lunaroute.stores import packs
 from lunaroute.stores.readonly import BadQuestion, Connection, NotFound
 from lunaroute.stores.rows import Bodies, ExchangeRow, SessionFilter, SessionPage, SessionRow, ToolRow, Totals
 
@@ -216,7 +217,7 @@ def bodies(db: Connection, exchange_id: str) -> Bodies:
         request_altered=bool(altered & 1),
         response_altered=bool(altered & 2),
         limits=more.get("limits", []),
-        texts=whole.pack.texts,
+        texts=packs.texts_of(whole.pack),
     )
 
 

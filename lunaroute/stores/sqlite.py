@@ -26,6 +26,8 @@ from lunaroute.stores.writing import Writing
 
 # Short: while the observer waits here it reads no ring. The batch is kept and tried again by the caller.
 BUSY_TIMEOUT_MS = 250
+# of a new database: packs are 1 to 4 kB, and of pages of 4 kB they would leave a third empty
+PAGE_BYTES = 8192
 
 
 class Resume(msgspec.Struct, frozen=True):
@@ -93,6 +95,7 @@ class SqliteStore:
         connection = sqlite3.connect(self.path, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000)
         try:
             if schema.check(connection) == 0:
+                connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
                 connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # only before the first table; for retention
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")

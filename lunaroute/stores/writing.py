@@ -17,7 +17,7 @@ from lunaroute.records import Closed, Exchange, Opened, Record, Split, State, To
 from lunaroute.stores import packs
 
 ERRORS = (State.UPSTREAM_ERROR, State.TIMEOUT, State.PROXY_ERROR, State.INTERRUPTED)
-ARGUMENTS_KEPT = 200  # characters of a tool call's arguments in its row; all of them are in the pack
+ARGUMENTS_KEPT = 120  # characters of a tool call's arguments in its row; all of them are in the pack
 _SUMMED = ("input_tokens", "output_tokens", "thinking_tokens", "cache_read_tokens", "cache_write_tokens")
 _COUNTED = (
     *_SUMMED,
@@ -288,10 +288,8 @@ class Writing:
         ).fetchone()
         if found is None:
             return None
-        shelf = packs.shelf(lambda sql, *values: connection.execute(sql, values).fetchone())
         try:
-            whole = shelf.whole(found[0])
-            return None if whole is None else packs.head_of(found[0], whole, shelf.depth(found[0]))
+            return packs.head_of(packs.shelf(lambda sql, *values: connection.execute(sql, values).fetchone()), found[0])
         except StoreError:
             return None  # a damaged pack is nothing to build on
 
