@@ -195,7 +195,7 @@ class Observing:
 
     def take(self, batch: list[list[Event]]) -> None:
         records: list[Record] = [r for one in batch for event in one for r in self.observer.feed(*event)]
-        done = settled(records)
+        done = settled([*records, *self.observer.progress()])
         for sink in self.sinks:
             sink.write(done)
 

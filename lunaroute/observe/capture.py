@@ -6,10 +6,16 @@ costs recorded bytes (counted, marked) and never memory without bound.
 
 from __future__ import annotations
 
+import hashlib
+
+import zstandard
+
 from lunaroute.observe.decode import Decoder
 
 # decoded output beyond what is kept is still read for its facts, up to this many times the limit
 _DECODE_FACTOR = 2
+# a body of this size that only waits for its exchange to end waits compressed: many requests of megabytes can be open
+FOLD_BYTES = 128 * 1024
 
 
 class Allowance:
@@ -40,7 +46,7 @@ class Allowance:
 class Capture:
     """One body."""
 
-    __slots__ = ("_allowance", "_decoder", "_joined", "_kept", "_pieces", "raw_bytes", "truncated")
+    __slots__ = ("_allowance", "_decoder", "_digest", "_folded", "_joined", "_kept", "_pieces", "raw_bytes", "truncated")
 
     def __init__(self, allowance: Allowance, content_encoding: str = "") -> None:
         self._allowance = allowance
@@ -48,8 +54,20 @@ class Capture:
         self._pieces: list[bytes] = []
         self._joined = 0  # how many of the pieces are joined ones
         self._kept = 0
+        self._folded: bytes | None = None
+        self._digest = hashlib.sha256()
         self.raw_bytes = 0
         self.truncated = False
+
+    @property
+    def sha256(self) -> str | None:
+        """Hex digest of the bytes as they came, content coding and all; None where none came."""
+        return self._digest.hexdigest() if self.raw_bytes else None
+
+    @property
+    def coded(self) -> bool:
+        """Whether a content coding was undone."""
+        return self._decoder.coded
 
     @property
     def decode_error(self) -> str | None:
@@ -59,6 +77,9 @@ class Capture:
     def feed(self, piece: bytes) -> bytes:
         """Take a piece; gives its decoded form, whether or not that could be kept."""
         self.raw_bytes += len(piece)
+        self._digest.update(piece)
+        if self._folded is not None:
+            self._unfold()
         plain = self._decoder.feed(piece)
         if plain and not self.truncated:
             granted = self._allowance.take(len(plain))
@@ -79,18 +100,39 @@ class Capture:
 
     def body(self) -> bytes:
         """What was kept so far."""
+        if self._folded is not None:
+            return zstandard.decompress(self._folded)
         if len(self._pieces) > 1:
             self._pieces = [b"".join(self._pieces)]
             self._joined = 1
         return self._pieces[0] if self._pieces else b""
 
+    def fold(self) -> None:
+        """Nothing is expected for a while: a large body is kept compressed, and its room given back."""
+        if self._folded is None and self._kept > FOLD_BYTES:
+            self._folded = zstandard.ZstdCompressor(level=1).compress(self.body())
+            self._pieces, self._joined = [], 0
+            self._allowance.give(self._kept - len(self._folded))
+            self._kept = len(self._folded)
+
+    def _unfold(self) -> None:
+        assert self._folded is not None
+        body = zstandard.decompress(self._folded)
+        self._folded = None
+        self._allowance.give(self._kept)
+        self._kept = granted = self._allowance.take(len(body))
+        self.truncated = self.truncated or granted < len(body)
+        self.replace(body[:granted])
+
     def replace(self, body: bytes) -> None:
         """Keep these bytes instead (the same, masked)."""
+        self._folded = None
         self._pieces = [body] if body else []
         self._joined = len(self._pieces)
 
     def drop(self) -> None:
         """Nothing is kept any more."""
+        self._folded = None
         self._pieces = []
         self._joined = 0
         self._allowance.give(self._kept)

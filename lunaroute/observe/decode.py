@@ -168,6 +168,11 @@ class Decoder:
             self.error = str(error)
             self._plain = True
 
+    @property
+    def coded(self) -> bool:
+        """Whether there is a coding to undo."""
+        return bool(self._layers)
+
     def feed(self, piece: bytes) -> bytes:
         """What this piece adds."""
         if self._plain:

@@ -9,18 +9,25 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from lunaroute import dialects
+from lunaroute._fast.cuts import Cuts, cut
 from lunaroute.dialects.canonical import conversation
+from lunaroute.dialects.limits import limits
 from lunaroute.dialects.request import Request, first_words, read
 from lunaroute.dialects.values import clean, loads, mapping, text
+from lunaroute.observe.account import account, cost_kind
 from lunaroute.observe.capture import Allowance, Capture
 from lunaroute.observe.heads import Head, status_of
 from lunaroute.observe.mask import Mask, Masker
+from lunaroute.observe.news import News, Seen
 from lunaroute.observe.sessions import OWN, client_of, identify, kind_of
+from lunaroute.observe.split import split
 from lunaroute.records import Attempt, Exchange, Opened, SessionKey, State, Timings, Usage
 from lunaroute.tap import ATTEMPT_HEADER, FLAG_WRITTEN
 
 _SESSIONS_KNOWN = 4096
 _PAID = ("turn", "title", "prewarm", "compaction")
+# whose words and tools belong to the conversation
+TOLD = frozenset(("turn", "compaction"))
 
 
 def stamp(wall_ns: int) -> str:
@@ -59,7 +66,8 @@ class Numbers:
 class Context(msgspec.Struct, kw_only=True):
     """What all exchanges share.
 
-    places: session and number of the exchanges that an earlier observer had begun; running: those it had not ended.
+    seen: what was said in each session. account_key: by which accounts are told apart. price: fills in what an exchange
+    cost. places: session and number of the exchanges that an earlier observer had begun; running: those it had not ended.
     """
 
     boot_id: str
@@ -67,6 +75,9 @@ class Context(msgspec.Struct, kw_only=True):
     numbers: Numbers
     budget: Allowance
     capture_limit: int
+    seen: Seen = msgspec.field(default_factory=Seen)
+    account_key: bytes = b""
+    price: Callable[[Exchange], None] = lambda exchange: None
     places: Mapping[str, tuple[str | None, int | None]] = msgspec.field(default_factory=dict)
     running: frozenset[str] = frozenset()
 
@@ -86,6 +97,7 @@ class Pending:
         self.target = self._mask.target(target)
         self.path = target.partition("?")[0]
         self.transport = "websocket" if head.get("upgrade").lower() == "websocket" else "http"
+        self.announced = False  # an Opened has been made of it
         self.turn = False  # of a WebSocket; else the handshake itself
         self.provider: str | None = None
         self.dialect = dialects.of_path(self.path)
@@ -96,6 +108,12 @@ class Pending:
         self._reader = dialects.reader(self.dialect, context.capture_limit)
         self._asked: Request | None = None
         self._asked_bytes = -1
+        self._kind: str | None = None
+        self._cuts: Cuts | None = None
+        self._altered = False
+        self._news: News | None = None
+        self._called: list[int] = []  # when each tool call was complete
+        self._last_byte: float | None = None
         self.key: SessionKey | None = None
         self.own_session = ident
         self.sequence = 0
@@ -135,6 +153,11 @@ class Pending:
     def request_whole(self) -> bool:
         """As far as the request's own framing tells (a chunked body's end is not in the tap)."""
         return self._expected is not None and self.request.raw_bytes >= self._expected
+
+    @property
+    def asked(self) -> bool:
+        """Whether anything is known of the request's body."""
+        return self._asked is not None
 
     @property
     def told(self) -> bool:
@@ -179,6 +202,7 @@ class Pending:
         if self.attempts:
             self.attempts[-1].status = status
         self._begin_answer(head.joined("content-encoding"))
+        self.request.fold()
 
     def _begin_answer(self, content_encoding: str) -> None:
         self.response.drop()
@@ -188,9 +212,13 @@ class Pending:
     def answer_piece(self, piece: bytes, time_ns: int) -> None:
         if self.timings.first_body is None:
             self.timings.first_body = self.since(time_ns)
+        self._last_byte = self.since(time_ns)
         self._reader.feed(self.response.feed(piece))
-        if self.timings.first_content is None and self._reader.facts.content:
-            self.timings.first_content = self.since(time_ns)
+        facts = self._reader.facts
+        if self.timings.first_content is None and facts.content:
+            self.timings.first_content = self._last_byte
+        if len(facts.tool_calls) > len(self._called):
+            self._called += [time_ns] * (len(facts.tool_calls) - len(self._called))
 
     @property
     def answered(self) -> bool:
@@ -200,21 +228,35 @@ class Pending:
     # --- records ---------------------------------------------------------------------------------------
     def requested(self) -> Exchange:
         """The record of the request as it is now."""
-        self._ask()
+        self.ask()
         return self._record(None, None)
 
-    def _ask(self) -> None:
+    def ask(self) -> None:
         """Read the request's facts; settle session and number the first time."""
         if self._asked is not None and self.told:
             return
         self._asked_bytes = self.request.raw_bytes
+        self._kind = None
         body = self.request.body()
         asked = self._asked = read(body)
         if self.key is None:
             self._seat(asked)
         if self.title is None and self.kind == "turn" and self._context.numbers.wants_title(self._session_id):
             self.title = self._mask.maybe(first_words(body))
-        self.request.replace(self._mask.body(body))
+        masked = self._mask.body(body)
+        if masked is not body:
+            self._altered = True
+            self.request.replace(masked)
+        self._cuts = None
+
+    def _learn(self) -> None:
+        """What is new in the whole request; once, at its end, so that what was cut short counts as it was."""
+        body = self.request.body()
+        self._cuts = cut(body)
+        alone = self.key is None or self.key.source == OWN
+        # a count or a title call carries words of the conversation, which the conversation's own turns will bring
+        if self.kind in TOLD and not self.request.truncated:
+            self._news = self._context.seen.request(None if alone else self._session_id, self.dialect, body, self._cuts)
 
     def _seat(self, asked: Request) -> None:
         key = identify(self.head, asked, self.client)
@@ -239,6 +281,12 @@ class Pending:
 
     @property
     def kind(self) -> str:
+        """What the exchange is for, as far as its request is known."""
+        if self._kind is None:
+            self._kind = self._kind_of()
+        return self._kind
+
+    def _kind_of(self) -> str:
         if self.transport == "websocket" and not self.turn:
             return "handshake"
         method = "POST" if self.turn else self.method
@@ -256,7 +304,8 @@ class Pending:
         sent: int = 0,
     ) -> Exchange:
         """The final record. The relay's word on the state is corrected by what the answer itself said."""
-        self._ask()
+        self.ask()
+        self._learn()
         self.request.finish()
         self.response.finish()
         facts = self._reader.finish()
@@ -285,25 +334,62 @@ class Pending:
         record.lost_bytes = lost
         record.truncated = record.truncated or lost > 0
         record.overhead_ms = self._overhead()
-        self._tell(record, facts)
+        record.split = split(self.timings, self.attempts, self._last_byte)
+        self._tell(record, facts, time_ns)
+        self._context.price(record)
         self.request.drop()
         self.response.drop()
         return record
 
-    def _tell(self, record: Exchange, facts: dialects.Facts) -> None:
+    def _tell(self, record: Exchange, facts: dialects.Facts, time_ns: int) -> None:
         mask = self._mask
         record.model_used = mask.maybe(facts.model)
         record.stop_reason = mask.maybe(facts.stop_reason)
         record.response_id = mask.maybe(facts.response_id)
+        record.error_kind = mask.maybe(facts.error_kind)
+        record.cache_miss_reason = facts.cache_miss_reason
         record.stream = record.stream or facts.stream
         record.usage = facts.usage if record.kind in _PAID else Usage()
         if self.turn and self.status is None:
             record.status = facts.error_status
-        record.response_body = mask.body(self.response.body())
+        kept = self.response.body()
+        record.response_body = mask.body(kept)
         record.response_headers = mask.fields(self.response_head.fields) if self.response_head else []
         record.response_decode_error = self.response.decode_error
+        record.response_sha256 = self.response.sha256
+        record.response_altered = (
+            record.response_body is not kept or self.response.coded or self.response.truncated or self.turn
+        )
+        record.cost_kind = cost_kind(self.head)
+        if self.response_head is not None:
+            record.limits = limits(record.response_headers, self.wall_at(time_ns))
+            record.credential = account(self.head, self._context.account_key) if record.limits else None
         if record.kind == "title" and record.state is State.OK:
             record.title = self._named(record)
+        self._tell_words(record, facts, time_ns)
+
+    def _tell_words(self, record: Exchange, facts: dialects.Facts, time_ns: int) -> None:
+        """Tool calls, results, and the words that are new."""
+        if record.kind not in TOLD:
+            return
+        mask = self._mask
+        self._called += [time_ns] * (len(facts.tool_calls) - len(self._called))
+        for number, (call, at) in enumerate(zip(facts.tool_calls, self._called, strict=True), start=1):
+            call.id = mask.text(call.id) or f"{self.id}-t{number}"
+            call.name, call.arguments = mask.text(call.name), mask.text(call.arguments)
+            call.called_ns = self.wall_at(at)
+            if call.result is not None:
+                call.result.id, call.result.seen_ns = call.id, call.called_ns
+        record.tool_calls = facts.tool_calls
+        if self._news is not None:
+            record.tool_results = self._news.results
+            for result in record.tool_results:
+                result.id, result.seen_ns = mask.text(result.id), self.wall_ns
+            record.texts = self._news.texts
+        record.texts += facts.texts
+        self._context.seen.answer(self._session_id, facts.texts)
+        for text in record.texts:
+            text.text = mask.text(text.text)
 
     def _named(self, record: Exchange) -> str | None:
         """The title that a client's title call was answered with."""
@@ -356,4 +442,8 @@ class Pending:
             response_bytes=self.response.raw_bytes,
             request_decode_error=self.request.decode_error,
             truncated=self.request.truncated or self.response.truncated,
+            project=mask.maybe(asked.project),
+            cuts=self._cuts,
+            request_sha256=self.request.sha256,
+            request_altered=self._altered or self.request.coded or self.request.truncated or self.turn,
         )

@@ -116,9 +116,11 @@ class Mask:
 
     def fields(self, fields: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
         """Header fields; those that carry credentials by name lose their value."""
-        return [
-            (self.text(name), MASK if name.lower() in SECRET_FIELDS else self.text(value)) for name, value in fields
-        ]
+        fields = [(name, MASK if name.lower() in SECRET_FIELDS else value) for name, value in fields]
+        together = "\0".join([part for field in fields for part in field])
+        if self.text(together) is together:
+            return fields
+        return [(self.text(name), value if value == MASK else self.text(value)) for name, value in fields]
 
     def target(self, target: str) -> str:
         """A request target; query values that are credentials by name lose their value."""

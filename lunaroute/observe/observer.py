@@ -31,6 +31,7 @@ class Observer:
         self._tunnels: dict[int, Tunnel] = {}
         self._pins: dict[int, int] = {}
         self._skipped: set[int] = set()
+        self._news: dict[int, Pending] = {}
         self.mark = 0
         self.orphans = 0
 
@@ -50,8 +51,23 @@ class Observer:
         """The ring needs its room: what is open now will not survive this process."""
         self._pins.clear()
 
+    def progress(self) -> list[Record]:
+        """What has begun, or become known of a request, since this was last called, of exchanges that go on.
+
+        Asked once a batch: most exchanges begin and end within one, and their last record says all.
+        """
+        records: list[Record] = []
+        for pending in self._news.values():
+            if not pending.announced:
+                pending.announced = True
+                records.append(pending.opened())
+            if pending.asked:
+                records.append(pending.requested())
+        self._news.clear()
+        return records
+
     def feed(self, kind: int, exchange: int, time_ns: int, payload: bytes) -> list[Record]:
-        """Take one event; the records it makes."""
+        """Take one event; the records of what has ended with it."""
         if kind == tap.OPEN:
             return self._begin(exchange, time_ns, payload)
         pending = self._open.get(exchange)
@@ -64,7 +80,8 @@ class Observer:
             return self._frames(exchange, pending, kind, time_ns, payload)
         if kind == tap.REQUEST_BODY:
             pending.request.feed(payload)
-            return self._asked(pending) if pending.request_whole else []
+            if pending.request_whole:
+                self._asked(exchange, pending)
         if kind == tap.RESPONSE_BODY:
             pending.answer_piece(payload, time_ns)
         elif kind == tap.ATTEMPT:
@@ -72,12 +89,13 @@ class Observer:
         elif kind == tap.ATTEMPT_FAILED:
             pending.fail_attempt(payload.decode("utf-8", "replace"))
         elif kind in (tap.RESPONSE_HEAD, tap.LOCAL_ANSWER):
-            return self._answer(pending, kind, time_ns, payload)
+            self._answer(exchange, pending, kind, time_ns, payload)
         return []
 
     def discard(self, exchange: int) -> None:
         """Forget an exchange whose rebuilding failed."""
         self._open.pop(exchange, None)
+        self._news.pop(exchange, None)
         self._tunnels.pop(exchange, None)
         self._pins.pop(exchange, None)
 
@@ -91,6 +109,7 @@ class Observer:
                 records += tunnel.close(State.INTERRUPTED, why, time_ns, 0)
             records.append(pending.finish(State.INTERRUPTED, why, time_ns))
         self._open.clear()
+        self._news.clear()
         self._pins.clear()
         return records
 
@@ -111,29 +130,35 @@ class Observer:
             records += self._give_up()
         self._open[exchange] = pending
         self._pins[exchange] = self.mark
-        records.append(pending.opened())
-        return records + (self._asked(pending) if pending.request_whole else [])
+        self._news[exchange] = pending
+        if pending.request_whole:
+            self._asked(exchange, pending)
+        return records
 
     def _give_up(self) -> list[Record]:
         """Close the oldest exchange: its end was most likely dropped from a full ring."""
         exchange, pending = next(iter(self._open.items()))
         del self._open[exchange]
+        self._news.pop(exchange, None)
         self._pins.pop(exchange, None)
         tunnel = self._tunnels.pop(exchange, None)
         why = "its end was never seen"
         turns = tunnel.close(State.INTERRUPTED, why, pending.last_ns, 0) if tunnel else []
         return [*turns, pending.finish(State.INTERRUPTED, why, pending.last_ns)]
 
-    def _asked(self, pending: Pending) -> list[Record]:
-        return [] if pending.told else [pending.requested()]
+    def _asked(self, exchange: int, pending: Pending) -> None:
+        if not pending.told:
+            pending.ask()
+            self._news[exchange] = pending
 
-    def _answer(self, pending: Pending, kind: int, time_ns: int, payload: bytes) -> list[Record]:
+    def _answer(self, exchange: int, pending: Pending, kind: int, time_ns: int, payload: bytes) -> None:
         head = read_head(payload)
         pending.answer_head(head, time_ns)
         if kind == tap.LOCAL_ANSWER:
             pending.answer_piece(payload[body_offset(payload) :], time_ns)
         # a chunked request's end is not told; that the answer has begun is the best sign of it
-        return self._asked(pending) if pending.status is not None else []
+        if pending.status is not None:
+            self._asked(exchange, pending)
 
     def _frames(self, exchange: int, pending: Pending, kind: int, time_ns: int, payload: bytes) -> list[Record]:
         tunnel = self._tunnels.get(exchange)
@@ -147,13 +172,12 @@ class Observer:
         state = _STATES[number] if number < len(_STATES) else State.PROXY_ERROR
         error = payload[tap.CLOSE_HEADER.size :].decode("utf-8", "replace") or None
         del self._open[exchange]
+        self._news.pop(exchange, None)
         self._pins.pop(exchange, None)
         records: list[Record] = []
         tunnel = self._tunnels.pop(exchange, None)
         if tunnel is not None:
             records += self._unseen(tunnel.close(state, error, time_ns, lost))
-        elif not pending.told:
-            records.append(pending.requested())
         return [
             *records,
             pending.finish(state, error, time_ns, flags=flags, lost=lost, received=received_ns, sent=sent_ns),

@@ -310,6 +310,7 @@ class Worker:
         )
 
     def _store(self) -> None:
+        self._batch += self._observer.progress()
         batch, self._batch, self._batch_bytes = settled(self._batch), [], 0
         for sink in self._sinks:
             sink.write(batch)
