@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lunaroute.dialects import anthropic, openai_chat, openai_responses
-from lunaroute.dialects.answer import Answer, AnswerReader, Facts, OtherAnswer
+from lunaroute.dialects.answer import TEXT_LIMIT, Answer, AnswerReader, Facts, OtherAnswer
 
 __all__ = ["NAMES", "OTHER", "Answer", "AnswerReader", "Facts", "of_path", "reader"]
 
@@ -30,7 +30,7 @@ def of_path(path: str) -> str:
     return OTHER
 
 
-def reader(dialect: str, limit: int | None = None) -> AnswerReader:
-    """A fresh reader of one answer."""
-    answer = _ANSWERS.get(dialect, OtherAnswer)()
+def reader(dialect: str, limit: int | None = None, text_limit: int = TEXT_LIMIT) -> AnswerReader:
+    """A fresh reader of one answer. limit: bytes of a document kept to be parsed; text_limit: characters of texts."""
+    answer = _ANSWERS.get(dialect, OtherAnswer)(text_limit)
     return AnswerReader(answer) if limit is None else AnswerReader(answer, limit)

@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from lunaroute.dialects.values import clean, dumps, mapping
+from lunaroute.dialects.values import clean, dumps, loads, mapping
+from lunaroute.records import Text
 
 Role = Literal["user", "assistant", "system", "tool"]
 Kind = Literal["text", "thinking", "tool_call", "tool_result", "image", "document", "other"]
@@ -81,3 +82,45 @@ def error_text(error: Any) -> str | None:
     message = error.get("message")
     shown = said(message if message is not None else error)
     return clean(f"{kind}: {shown}" if kind else shown, 2000)
+
+
+def error_word(error: Any) -> str | None:
+    """The vendor's own word for an error: its code where that is a word (it says more), else its type."""
+    found = mapping(error)
+    for key in ("code", "type"):
+        value = found.get(key)
+        if isinstance(value, str) and value and not value.isdigit() and value != "error":
+            return clean(value, 128)
+    return None
+
+
+# --- as text to be searched --------------------------------------------------------------------------
+_KINDS = {"user": "prompt", "system": "prompt", "tool": "tool_result", "assistant": "answer"}
+
+
+def texts_of(message: Message) -> list[Text]:
+    """What is worth searching in a message. Images, files and what no word is known for are not."""
+    found = []
+    for block in message.blocks:
+        if block.kind == "text":
+            kind, shown = _KINDS[message.role], block.text
+        elif block.kind == "thinking":
+            kind, shown = "thinking", block.text
+        elif block.kind == "tool_call":
+            kind, shown = "tool_call", _called(block)
+        elif block.kind in ("tool_result", "document"):
+            kind, shown = ("tool_result" if block.kind == "tool_result" else "prompt"), block.text
+        else:
+            continue
+        if shown:
+            found.append(Text(kind=kind, text=shown))
+    return found
+
+
+def _called(block: Block) -> str:
+    """Name and arguments. As JSON text the words would hide behind escapes: a newline is `\\n` there."""
+    arguments = block.arguments or ""
+    value = loads(arguments.encode("utf-8", "replace")) if arguments.startswith("{") else None
+    if isinstance(value, dict):
+        arguments = "\n".join(f"{clean(key)}: {said(inner)}" for key, inner in value.items())
+    return f"{block.name or ''}\n{arguments}".strip("\n")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 from lunaroute.dialects import anthropic, openai_chat, openai_responses
+from lunaroute.dialects.answer import Answer
 from lunaroute.dialects.blocks import Block, Conversation, Message, error_text
 from lunaroute.dialects.values import loads
 from lunaroute.wire.sse import BOM, SseReader
@@ -12,13 +13,12 @@ from lunaroute.wire.sse import BOM, SseReader
 __all__ = ["Block", "Conversation", "Message", "conversation"]
 
 _DIALECTS = {module.NAME: module for module in (anthropic, openai_chat, openai_responses)}
+_ANSWERS: dict[str, type[Answer]] = {
+    anthropic.NAME: anthropic.AnthropicAnswer,
+    openai_chat.NAME: openai_chat.ChatAnswer,
+    openai_responses.NAME: openai_responses.ResponsesAnswer,
+}
 _BLANKS = b" \t\r\n"
-
-
-class _Assembly(Protocol):
-    def event(self, name: str, data: bytes) -> None: ...
-
-    def result(self) -> tuple[Message | None, str | None]: ...
 
 
 def conversation(dialect: str, request_body: bytes, response_body: bytes) -> Conversation:
@@ -33,20 +33,18 @@ def conversation(dialect: str, request_body: bytes, response_body: bytes) -> Con
     start = response_body[:4096].removeprefix(BOM).lstrip(_BLANKS)
     if not start:
         return found
+    answer = _ANSWERS[dialect](text_limit=len(response_body) + 4096)
     if start[:1] in (b"{", b"[", b"<"):
         value = loads(response_body)
-        if isinstance(value, dict):
-            found.answer, found.error = module.answer(value)
-        return found
-    found.answer, found.error = _stream(module.Assembly(), response_body)
+        if not isinstance(value, dict):
+            return found
+        answer.document(value)
+    else:
+        reader = SseReader()
+        for event in (*reader.feed(response_body), *reader.finish()):
+            answer.event(event.event, event.data)
+    found.answer, found.error = answer.message(), answer.facts.error
     return found
-
-
-def _stream(assembly: _Assembly, body: bytes) -> tuple[Message | None, str | None]:
-    reader = SseReader()
-    for event in (*reader.feed(body), *reader.finish()):
-        assembly.event(event.event, event.data)
-    return assembly.result()
 
 
 def _plain_error(body: bytes) -> str | None:

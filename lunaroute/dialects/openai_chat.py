@@ -6,76 +6,294 @@ from typing import Any
 
 import msgspec
 
-from lunaroute.dialects.answer import Answer
-from lunaroute.dialects.blocks import Block, Message, data_url, error_text, other, said, text_block, word
-from lunaroute.dialects.values import clean, fields, items, loads, mapping, text, whole
-from lunaroute.records import Usage
+from lunaroute.dialects.answer import TEXT_LIMIT, Answer, Gathered, Room
+from lunaroute.dialects.blocks import Block, Message, data_url, error_text, error_word, other, said, text_block, word
+from lunaroute.dialects.values import fields, items, loads, mapping, pick, strict, text, whole
+from lunaroute.records import ToolCall, Usage
 
 NAME = "chat"
+_MAX_PARTS = 4096
+
+
+class _Delta(msgspec.Struct):
+    content: Any = None
+    refusal: Any = None
+    tool_calls: Any = None
+    function_call: Any = None
+    reasoning_content: Any = None
+    reasoning: Any = None
+    audio: Any = None
+
+
+class _Choice(msgspec.Struct):
+    delta: _Delta | None = None
+    message: _Delta | None = None
+    text: Any = None
+    index: int = 0
+    finish_reason: Any = None
+    usage: Any = None
 
 
 class _Chunk(msgspec.Struct):
+    id: Any = None
+    model: Any = None
+    choices: list[_Choice] | None = None
+    usage: Any = None
+    service_tier: Any = None
+    error: Any = None
+    detail: Any = None
+
+
+class _Loose(msgspec.Struct):
     id: Any = None
     model: Any = None
     choices: Any = None
     usage: Any = None
     service_tier: Any = None
     error: Any = None
+    detail: Any = None
 
 
-_decoder = msgspec.json.Decoder(_Chunk)
+_strict = msgspec.json.Decoder(_Chunk)
+_loose = msgspec.json.Decoder(_Loose)
+
+
+def _chunk(data: bytes) -> _Chunk | None:
+    found = strict(_strict, data)
+    if found is not None:
+        return found
+    loose = fields(_loose, data)
+    return None if loose is None else _tightened(loose)
+
+
+def _tightened(found: _Loose) -> _Chunk:
+    choices = []
+    for entry in items(found.choices)[:_MAX_PARTS]:
+        choice = mapping(entry)
+        made = pick(_Choice, choice)
+        made.delta = pick(_Delta, choice["delta"]) if isinstance(choice.get("delta"), dict) else None
+        made.message = pick(_Delta, choice["message"]) if isinstance(choice.get("message"), dict) else None
+        made.index = whole(choice.get("index")) or 0
+        choices.append(made)
+    return _Chunk(found.id, found.model, choices, found.usage, found.service_tier, found.error, found.detail)
+
+
+class _Call:
+    """A tool call on its way."""
+
+    __slots__ = ("arguments", "id", "kind", "name", "told")
+
+    def __init__(self, room: Room) -> None:
+        self.id: str | None = None
+        self.name: str | None = None
+        self.kind = "function"
+        self.arguments = Gathered(room)
+        self.told: ToolCall | None = None
+
+    def block(self) -> Block:
+        return Block("tool_call", name=self.name, call_id=self.id, arguments=self.arguments.text())
+
+
+class _Said:
+    """One of the choices on its way."""
+
+    __slots__ = ("at", "calls", "content", "open", "refusal", "thinking")
+
+    def __init__(self, room: Room) -> None:
+        self.thinking = Gathered(room)
+        self.content = Gathered(room)
+        self.refusal = Gathered(room)
+        self.calls: list[_Call] = []
+        self.at: dict[int, _Call] = {}
+        self.open: _Call | None = None
+
+    def blocks(self) -> list[Block]:
+        found = []
+        if self.thinking:
+            found.append(Block("thinking", self.thinking.text()))
+        if self.content:
+            found.append(Block("text", self.content.text()))
+        if self.refusal:
+            found.append(Block("text", self.refusal.text(), name="refusal"))
+        return found + [call.block() for call in self.calls]
 
 
 class ChatAnswer(Answer):
     """Usage may sit in any chunk, and a last chunk may say null: the last one told wins."""
 
+    def __init__(self, text_limit: int = TEXT_LIMIT) -> None:
+        super().__init__(text_limit)
+        self._said: dict[int, _Said] = {}
+        self._model: Any = None
+        self._tier: Any = None
+
     def event(self, name: str, data: bytes) -> None:
         facts = self.facts
-        if data.strip() == b"[DONE]":
+        if data[:6] == b"[DONE]" or data.strip() == b"[DONE]":
             facts.done = True
+            self._complete()
             return
-        chunk = fields(_decoder, data)
+        chunk = _chunk(data)
         if chunk is None:
             return
         if chunk.error is not None or name == "error":
-            facts.error = error_text(chunk.error) or "error"
-        # the first chunk of some servers has an empty id and model
-        facts.response_id = facts.response_id or text(chunk.id)
-        facts.model = text(chunk.model) or facts.model
-        facts.usage.service_tier = text(chunk.service_tier) or facts.usage.service_tier
-        for choice in items(chunk.choices):
-            self._choice(mapping(choice))
-        merge(facts.usage, chunk.usage)
-
-    def _choice(self, choice: dict[str, Any]) -> None:
-        facts = self.facts
-        delta = mapping(choice.get("delta")) or mapping(choice.get("message"))
-        if not facts.content:
-            facts.content = any(delta.get(key) for key in _CONTENT) or bool(choice.get("text"))
-        reason = text(choice.get("finish_reason"))
-        if reason is not None:
-            facts.stop_reason = reason
+            self._fail(chunk.error)
+        self._take(chunk)
 
     def document(self, value: dict[str, Any]) -> None:
         facts = self.facts
         facts.done = True
-        if value.get("error") is not None or "detail" in value:
-            facts.error = error_text(value.get("error")) or error_text(value.get("detail")) or "error"
+        if value.get("error") is not None or ("detail" in value and "choices" not in value):
+            self._fail(value.get("error") or value.get("detail"))
             return
-        facts.response_id = text(value.get("id"))
-        facts.model = text(value.get("model"))
-        facts.usage.service_tier = text(value.get("service_tier"))
-        for choice in items(value.get("choices")):
-            self._choice(mapping(choice))
-        merge(facts.usage, value.get("usage"))
+        self._take(_tightened(pick(_Loose, value)))
+        self._complete()
+
+    def _fail(self, error: Any) -> None:
+        self.facts.error = error_text(error) or "error"
+        self.facts.error_kind = error_word(error)
+
+    def _take(self, chunk: _Chunk) -> None:
+        facts = self.facts
+        # the first chunk of some servers has an empty id and model
+        if facts.response_id is None:
+            facts.response_id = text(chunk.id)
+        if chunk.model != self._model:
+            self._model = chunk.model
+            facts.model = text(chunk.model) or facts.model
+        if chunk.service_tier != self._tier:
+            self._tier = chunk.service_tier
+            facts.usage.service_tier = text(chunk.service_tier) or facts.usage.service_tier
+        if chunk.choices:
+            for choice in chunk.choices:
+                self._choice(choice)
+        if chunk.usage is not None:
+            merge(facts.usage, chunk.usage)
+
+    def _choice(self, choice: _Choice) -> None:
+        facts = self.facts
+        said_so_far = self._said.get(choice.index)
+        if said_so_far is None:
+            if len(self._said) >= _MAX_PARTS:
+                return
+            said_so_far = self._said[choice.index] = _Said(self.room)
+        delta = choice.delta or choice.message
+        if delta is not None:
+            if delta.content:
+                facts.content = True
+                if isinstance(delta.content, str):
+                    said_so_far.content.add(delta.content)
+                else:
+                    _listed(said_so_far, delta.content)
+            if (
+                delta.tool_calls
+                or delta.reasoning_content
+                or delta.reasoning
+                or delta.refusal
+                or delta.function_call
+                or delta.audio
+            ):
+                facts.content = True
+                self._rest(said_so_far, delta)
+        if isinstance(choice.text, str) and choice.text:
+            facts.content = True
+            said_so_far.content.add(choice.text)
+        if choice.usage is not None:
+            merge(facts.usage, choice.usage)
+        if choice.finish_reason is not None:
+            reason = text(choice.finish_reason)
+            if reason is not None:
+                facts.stop_reason = reason
+                self._ended(said_so_far)
+
+    def _rest(self, so_far: _Said, delta: _Delta) -> None:
+        """What a choice says beside its words."""
+        # servers that send both send the same twice
+        thought = delta.reasoning_content or delta.reasoning
+        if isinstance(thought, str):
+            so_far.thinking.add(thought)
+        if isinstance(delta.refusal, str):
+            so_far.refusal.add(delta.refusal)
+        spoken = mapping(delta.audio).get("transcript")
+        if isinstance(spoken, str):
+            so_far.content.add(spoken)
+        if isinstance(delta.function_call, dict):
+            self._call(so_far, 0, {"function": delta.function_call})
+        for number, entry in enumerate(items(delta.tool_calls)):
+            call = mapping(entry)
+            place = whole(call.get("index"))
+            self._call(so_far, number if place is None else place, call)
+
+    def _call(self, so_far: _Said, place: int, delta: dict[str, Any]) -> None:
+        named = mapping(delta.get("function")) or mapping(delta.get("custom"))
+        ident, name = word(delta.get("id")), word(named.get("name"))
+        given = named.get("arguments", named.get("input"))
+        piece = given if isinstance(given, str) else "" if given is None else said(given)
+        call = so_far.at.get(place)
+        if call is None or _another(call, ident, name, piece):
+            if len(so_far.calls) >= _MAX_PARTS:
+                return
+            if call is not None:
+                self._told(call)
+            call = so_far.at[place] = _Call(self.room)
+            so_far.calls.append(call)
+        if so_far.open is not call:
+            if so_far.open is not None:
+                self._told(so_far.open)
+            so_far.open = call
+        call.id = call.id or ident  # repeated in every delta by some servers
+        call.name = call.name or name
+        if "custom" in delta or delta.get("type") == "custom":
+            call.kind = "custom"
+        if piece:
+            call.arguments.add(piece)
+
+    def _told(self, call: _Call) -> None:
+        """The call is complete as far as can be told; should more of it come, its entry grows."""
+        block = call.block()
+        size = len((block.arguments or "").encode()) + call.arguments.lost
+        if call.told is None:
+            call.told = self.called(block, call.kind, size)
+        else:
+            call.told.arguments = block.arguments or ""
+            call.told.arguments_bytes = size
+
+    def _ended(self, so_far: _Said) -> None:
+        for call in so_far.calls:
+            if call.told is None or call is so_far.open:
+                self._told(call)
+        so_far.open = None
+
+    def _complete(self) -> None:
+        for so_far in self._said.values():
+            self._ended(so_far)
+
+    def blocks(self) -> list[Block] | None:
+        if not self._said:
+            return None
+        return [block for _, so_far in sorted(self._said.items()) for block in so_far.blocks()]
 
     def close(self) -> None:
         # servers that leave [DONE] out have ended with the finish reason
         self.facts.done = self.facts.done or self.facts.stop_reason is not None
+        if self.facts.done:
+            self._complete()
         super().close()
 
 
-_CONTENT = ("content", "refusal", "tool_calls", "function_call", "reasoning_content", "reasoning", "audio")
+def _another(call: _Call, ident: str | None, name: str | None, piece: str) -> bool:
+    """Whether a delta at the place of a call begins another: some servers count no places, some give no ids."""
+    if ident is not None and call.id is not None:
+        return ident != call.id
+    if name is None or call.name is None or not piece.startswith("{"):
+        return False
+    so_far = call.arguments.text()
+    return so_far.endswith("}") and isinstance(loads(so_far.encode()), dict)
+
+
+def _listed(so_far: _Said, content: Any) -> None:
+    for block in _content(content):
+        (so_far.thinking if block.kind == "thinking" else so_far.content).add(block.text)
 
 
 def merge(usage: Usage, told: Any) -> None:
@@ -84,25 +302,35 @@ def merge(usage: Usage, told: Any) -> None:
         return
     read = mapping(told.get("prompt_tokens_details"))
     written = mapping(told.get("completion_tokens_details"))
-    audio = [whole(read.get("audio_tokens")), whole(written.get("audio_tokens"))]
-    cached = read.get("cached_tokens")
-    for name, value in (
-        ("input_tokens", told.get("prompt_tokens")),
-        ("output_tokens", told.get("completion_tokens")),
-        ("thinking_tokens", written.get("reasoning_tokens")),
-        ("cache_read_tokens", told.get("num_cached_tokens") if cached is None else cached),
-        ("cache_write_tokens", read.get("cache_write_tokens")),
-        ("audio_tokens", sum(a or 0 for a in audio) if any(a is not None for a in audio) else None),
+    heard, spoken = whole(read.get("audio_tokens")), whole(written.get("audio_tokens"))
+    cached = (read.get("cached_tokens"), told.get("num_cached_tokens"), told.get("prompt_cache_hit_tokens"))
+    for name, count in (
+        ("input_tokens", whole(told.get("prompt_tokens"))),
+        ("output_tokens", _output(told, written)),
+        ("thinking_tokens", whole(written.get("reasoning_tokens"))),
+        ("cache_read_tokens", next((n for n in map(whole, cached) if n is not None), None)),
+        ("cache_write_tokens", whole(read.get("cache_write_tokens"))),
+        ("audio_input_tokens", heard),
+        ("audio_output_tokens", spoken),
+        ("audio_tokens", None if heard is None and spoken is None else (heard or 0) + (spoken or 0)),
     ):
-        count = whole(value)
         if count is not None:
             setattr(usage, name, count)
+
+
+def _output(told: dict[str, Any], details: dict[str, Any]) -> int | None:
+    """Some servers count the reasoning beside the output instead of in it; their total gives them away."""
+    output, thinking = whole(told.get("completion_tokens")), whole(details.get("reasoning_tokens"))
+    asked, total = whole(told.get("prompt_tokens")), whole(told.get("total_tokens"))
+    if output is None or not thinking or asked is None or total is None:
+        return output
+    return output + thinking if total == asked + output + thinking else output
 
 
 # --- as a conversation ----------------------------------------------------------------------------
 def request(body: dict[str, Any]) -> tuple[list[Block], list[Message], list[str]]:
     """(system, messages, names of tools). System messages stay where they are."""
-    messages = [_message(mapping(entry)) for entry in items(body.get("messages"))]
+    messages = [message(mapping(entry)) for entry in items(body.get("messages"))]
     tools = []
     for tool in (*items(body.get("tools")), *items(body.get("functions"))):
         entry = mapping(tool)
@@ -112,7 +340,8 @@ def request(body: dict[str, Any]) -> tuple[list[Block], list[Message], list[str]
     return [], messages, tools
 
 
-def _message(entry: dict[str, Any]) -> Message:
+def message(entry: dict[str, Any]) -> Message:
+    """One of `messages`."""
     role = entry.get("role")
     if role in ("tool", "function"):
         shown = "\n".join(block.text for block in _content(entry.get("content")))
@@ -163,7 +392,7 @@ def _part(entry: Any) -> Block:
     if kind == "refusal":
         return Block("text", said(part.get("refusal")), name="refusal")
     if kind == "thinking":
-        return Block("thinking", said(part.get("thinking")))
+        return Block("thinking", "".join(block.text for block in _content(part.get("thinking"))))
     if kind == "image_url":
         url = part.get("image_url")
         shown, media = data_url(mapping(url).get("url") if isinstance(url, dict) else url)
@@ -171,69 +400,3 @@ def _part(entry: Any) -> Block:
     if kind == "file":
         return Block("document", "", name=word(mapping(part.get("file")).get("filename")))
     return other(entry)
-
-
-def answer(value: dict[str, Any]) -> tuple[Message | None, str | None]:
-    """(message, error) of a whole answer; of several choices the blocks follow each other."""
-    if value.get("error") is not None or "detail" in value:
-        return None, error_text(value.get("error")) or error_text(value.get("detail")) or "error"
-    choices = [mapping(choice) for choice in items(value.get("choices"))]
-    if not choices:
-        return None, None
-    blocks: list[Block] = []
-    for choice in choices:
-        blocks += _assistant(mapping(choice.get("message")))
-        if isinstance(choice.get("text"), str):
-            blocks.append(text_block(choice["text"]))
-    return Message("assistant", blocks), None
-
-
-class Assembly:
-    """Builds the whole message from the chunks of a stream."""
-
-    def __init__(self) -> None:
-        self._choices: dict[int, dict[str, Any]] = {}
-        self._error: str | None = None
-
-    def event(self, name: str, data: bytes) -> None:
-        value = mapping(loads(data))
-        if value.get("error") is not None:
-            self._error = error_text(value["error"]) or "error"
-        for entry in items(value.get("choices")):
-            choice = mapping(entry)
-            message = self._choices.setdefault(whole(choice.get("index")) or 0, {})
-            delta = mapping(choice.get("delta")) or {"content": choice.get("text")}
-            for key in ("reasoning_content", "reasoning", "refusal"):
-                if isinstance(delta.get(key), str):
-                    message.setdefault(key, []).append(delta[key])
-            self._text(message, delta.get("content"))
-            if isinstance(delta.get("function_call"), dict):
-                self._call(message, 0, {"function": delta["function_call"]})
-            for number, call in enumerate(items(delta.get("tool_calls"))):
-                place = whole(mapping(call).get("index"))
-                self._call(message, number if place is None else place, mapping(call))
-
-    def _text(self, message: dict[str, Any], content: Any) -> None:
-        parts = [content] if isinstance(content, str) else [mapping(part).get("text") for part in items(content)]
-        message.setdefault("content", []).extend(part for part in parts if isinstance(part, str))
-
-    def _call(self, message: dict[str, Any], place: int, delta: dict[str, Any]) -> None:
-        calls = message.setdefault("calls", {})
-        ident, named = word(delta.get("id")), word(mapping(delta.get("function")).get("name"))
-        call = calls.setdefault(place, {"id": ident, "name": named, "arguments": []})
-        call["id"] = call["id"] or ident  # repeated in every delta by some servers
-        call["name"] = call["name"] or named or word(mapping(delta.get("custom")).get("name"))
-        given = mapping(delta.get("function")).get("arguments", mapping(delta.get("custom")).get("input"))
-        if isinstance(given, str):
-            call["arguments"].append(given)
-
-    def result(self) -> tuple[Message | None, str | None]:
-        """(message, error); the message holds what had come."""
-        blocks: list[Block] = []
-        for _, message in sorted(self._choices.items()):
-            whole_message = {key: "".join(pieces) for key, pieces in message.items() if key != "calls"}
-            blocks += _assistant(whole_message)
-            for _, call in sorted(message.get("calls", {}).items()):
-                arguments = clean("".join(call["arguments"]))
-                blocks.append(Block("tool_call", name=call["name"], call_id=call["id"], arguments=arguments))
-        return (Message("assistant", blocks) if self._choices else None), self._error

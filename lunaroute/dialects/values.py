@@ -34,6 +34,20 @@ def fields(decoder: msgspec.json.Decoder[_T], data: bytes) -> _T | None:
     return decoder.type(**{name: value[name] for name in decoder.type.__struct_fields__ if name in value})
 
 
+def pick(kind: type[_T], value: Any) -> _T:
+    """The struct's fields out of an object that has been built: for what its typed decoder could not take."""
+    found = mapping(value)
+    return kind(**{name: found[name] for name in kind.__struct_fields__ if name in found})
+
+
+def strict(decoder: msgspec.json.Decoder[_T], data: bytes) -> _T | None:
+    """The decoder's struct with its types checked, or None: then `loads` says what there is."""
+    try:
+        return decoder.decode(data)
+    except _REFUSED:
+        return None
+
+
 def _lenient(data: bytes) -> Any:
     try:
         # ValueError: no JSON, or an integer beyond the interpreter's digit limit

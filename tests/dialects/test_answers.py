@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +15,6 @@ from hypothesis import strategies as st
 from lunaroute import dialects
 from lunaroute.dialects import Facts
 from lunaroute.dialects.canonical import conversation
-from lunaroute.records import Usage
 
 CASES = json.loads((Path(__file__).parents[1] / "corpus" / "answers" / "cases.json").read_text())
 _WORDS = """type message usage delta error content model id choices response output item input tools role text index
@@ -31,9 +31,7 @@ def read(dialect: str, pieces: list[bytes]) -> Facts:
 
 
 def expected(case: dict[str, Any]) -> Facts:
-    told = dict(case["facts"])
-    usage = Usage(**told.pop("usage"))
-    return Facts(usage=usage, **told)
+    return msgspec.convert(case["facts"], Facts)
 
 
 @each_case
