@@ -15,11 +15,25 @@ NAME = "chat"
 _MAX_PARTS = 4096
 
 
+class _Named(msgspec.Struct):
+    name: Any = None
+    arguments: Any = None
+    input: Any = None
+
+
+class _ToolDelta(msgspec.Struct):
+    index: Any = None
+    id: Any = None
+    type: Any = None
+    function: _Named | None = None
+    custom: _Named | None = None
+
+
 class _Delta(msgspec.Struct):
     content: Any = None
     refusal: Any = None
-    tool_calls: Any = None
-    function_call: Any = None
+    tool_calls: list[_ToolDelta] | None = None
+    function_call: _Named | None = None
     reasoning_content: Any = None
     reasoning: Any = None
     audio: Any = None
@@ -44,6 +58,14 @@ class _Chunk(msgspec.Struct):
     detail: Any = None
 
 
+class _Rest(msgspec.Struct):
+    """A chunk without what all chunks of a stream begin with."""
+
+    choices: list[_Choice] | None = None
+    usage: Any = None
+    error: Any = None
+
+
 class _Loose(msgspec.Struct):
     id: Any = None
     model: Any = None
@@ -54,16 +76,10 @@ class _Loose(msgspec.Struct):
     detail: Any = None
 
 
+_CHOICES = b'"choices":['
 _strict = msgspec.json.Decoder(_Chunk)
+_rest = msgspec.json.Decoder(_Rest)
 _loose = msgspec.json.Decoder(_Loose)
-
-
-def _chunk(data: bytes) -> _Chunk | None:
-    found = strict(_strict, data)
-    if found is not None:
-        return found
-    loose = fields(_loose, data)
-    return None if loose is None else _tightened(loose)
 
 
 def _tightened(found: _Loose) -> _Chunk:
@@ -71,11 +87,28 @@ def _tightened(found: _Loose) -> _Chunk:
     for entry in items(found.choices)[:_MAX_PARTS]:
         choice = mapping(entry)
         made = pick(_Choice, choice)
-        made.delta = pick(_Delta, choice["delta"]) if isinstance(choice.get("delta"), dict) else None
-        made.message = pick(_Delta, choice["message"]) if isinstance(choice.get("message"), dict) else None
+        made.delta = _delta(choice.get("delta"))
+        made.message = _delta(choice.get("message"))
         made.index = whole(choice.get("index")) or 0
         choices.append(made)
     return _Chunk(found.id, found.model, choices, found.usage, found.service_tier, found.error, found.detail)
+
+
+def _delta(value: Any) -> _Delta | None:
+    if not isinstance(value, dict):
+        return None
+    made = pick(_Delta, value)
+    made.function_call = _named(value.get("function_call"))
+    made.tool_calls = []
+    for entry in items(value.get("tool_calls"))[:_MAX_PARTS]:
+        call = pick(_ToolDelta, entry)
+        call.function, call.custom = _named(mapping(entry).get("function")), _named(mapping(entry).get("custom"))
+        made.tool_calls.append(call)
+    return made
+
+
+def _named(value: Any) -> _Named | None:
+    return pick(_Named, value) if isinstance(value, dict) else None
 
 
 class _Call:
@@ -126,16 +159,30 @@ class ChatAnswer(Answer):
         self._said: dict[int, _Said] = {}
         self._model: Any = None
         self._tier: Any = None
+        self._prefix: bytes | None = None  # id, model and so on, as they stood in the last chunk before its choices
 
     def event(self, name: str, data: bytes) -> None:
         facts = self.facts
-        if data[:6] == b"[DONE]" or data.strip() == b"[DONE]":
-            facts.done = True
-            self._complete()
-            return
-        chunk = _chunk(data)
-        if chunk is None:
-            return
+        prefix = self._prefix
+        if prefix is not None and data.startswith(prefix):
+            # tells what the last one told but for the choices: a third of the bytes need not be read
+            rest = strict(_rest, b"{" + data[len(prefix) :])
+            if rest is not None and rest.error is None and name != "error":
+                self._took(rest.choices, rest.usage)
+                return
+        chunk = strict(_strict, data)
+        if chunk is not None:
+            place = data.find(_CHOICES)
+            self._prefix = data[:place] if place > 0 else None
+        else:
+            if data.strip() == b"[DONE]":
+                facts.done = True
+                self._complete()
+                return
+            loose = fields(_loose, data)
+            if loose is None:
+                return
+            chunk = _tightened(loose)
         if chunk.error is not None or name == "error":
             self._fail(chunk.error)
         self._take(chunk)
@@ -164,11 +211,14 @@ class ChatAnswer(Answer):
         if chunk.service_tier != self._tier:
             self._tier = chunk.service_tier
             facts.usage.service_tier = text(chunk.service_tier) or facts.usage.service_tier
-        if chunk.choices:
-            for choice in chunk.choices:
+        self._took(chunk.choices, chunk.usage)
+
+    def _took(self, choices: list[_Choice] | None, usage: Any) -> None:
+        if choices:
+            for choice in choices:
                 self._choice(choice)
-        if chunk.usage is not None:
-            merge(facts.usage, chunk.usage)
+        if usage is not None:
+            merge(self.facts.usage, usage)
 
     def _choice(self, choice: _Choice) -> None:
         facts = self.facts
@@ -217,19 +267,22 @@ class ChatAnswer(Answer):
         spoken = mapping(delta.audio).get("transcript")
         if isinstance(spoken, str):
             so_far.content.add(spoken)
-        if isinstance(delta.function_call, dict):
-            self._call(so_far, 0, {"function": delta.function_call})
-        for number, entry in enumerate(items(delta.tool_calls)):
-            call = mapping(entry)
-            place = whole(call.get("index"))
-            self._call(so_far, number if place is None else place, call)
+        if delta.function_call is not None:
+            self._call(so_far, 0, _ToolDelta(function=delta.function_call))
+        for number, call in enumerate(delta.tool_calls or ()):
+            place = call.index if type(call.index) is int else number
+            self._call(so_far, place, call)
 
-    def _call(self, so_far: _Said, place: int, delta: dict[str, Any]) -> None:
-        named = mapping(delta.get("function")) or mapping(delta.get("custom"))
-        ident, name = word(delta.get("id")), word(named.get("name"))
-        given = named.get("arguments", named.get("input"))
-        piece = given if isinstance(given, str) else "" if given is None else said(given)
+    def _call(self, so_far: _Said, place: int, delta: _ToolDelta) -> None:
         call = so_far.at.get(place)
+        named = delta.function or delta.custom or _Named()
+        more = delta.id is None and named.name is None and isinstance(named.arguments, str)
+        if more and call is not None and call is so_far.open:
+            call.arguments.add(named.arguments)  # nearly all deltas of a call
+            return
+        ident, name = word(delta.id), word(named.name)
+        given = named.input if named.arguments is None else named.arguments
+        piece = given if isinstance(given, str) else "" if given is None else said(given)
         if call is None or _another(call, ident, name, piece):
             if len(so_far.calls) >= _MAX_PARTS:
                 return
@@ -243,7 +296,7 @@ class ChatAnswer(Answer):
             so_far.open = call
         call.id = call.id or ident  # repeated in every delta by some servers
         call.name = call.name or name
-        if "custom" in delta or delta.get("type") == "custom":
+        if delta.custom is not None or delta.type == "custom":
             call.kind = "custom"
         if piece:
             call.arguments.add(piece)

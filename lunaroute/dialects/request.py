@@ -14,7 +14,7 @@ from lunaroute.dialects.values import fields, items, loads, mapping, text
 
 
 class Request(msgspec.Struct, frozen=True):
-    """Facts of a request body."""
+    """Facts of a request body. project: the folder the client works in, where its prompt says so."""
 
     model: str | None = None
     stream: bool = False
@@ -26,6 +26,8 @@ class Request(msgspec.Struct, frozen=True):
     session: str | None = None
     prompt_cache_key: str | None = None
     previous_response_id: str | None = None
+    service_tier: str | None = None
+    project: str | None = None
     client_metadata: dict[str, str] = msgspec.field(default_factory=dict)
 
 
@@ -39,6 +41,7 @@ class _Fields(msgspec.Struct):
     prompt_cache_key: Any = None
     previous_response_id: Any = None
     litellm_session_id: Any = None
+    service_tier: Any = None
     output_config: Any = None
     tools: msgspec.Raw = msgspec.Raw(b"")
 
@@ -50,11 +53,11 @@ _LEGACY_USER = re.compile(r"_session_([0-9a-fA-F-]{36})$")
 _TAIL = 4096
 
 
-def read(body: bytes) -> Request:
-    """The facts; of a body that is cut or no JSON, what can be found in it."""
+def read(body: bytes, locate: bool = True) -> Request:
+    """The facts; of a body that is cut or no JSON, what can be found in it. locate: whether to look for the project."""
     found = fields(_decoder, body) if body else None
     if found is None:
-        return _guess(body)
+        return _guess(body, locate)
     metadata = {
         key: value
         for key, value in mapping(found.client_metadata).items()
@@ -71,6 +74,8 @@ def read(body: bytes) -> Request:
         session=_session(found),
         prompt_cache_key=text(found.prompt_cache_key),
         previous_response_id=text(found.previous_response_id),
+        service_tier=text(found.service_tier),
+        project=project(body) if locate else None,
         client_metadata=metadata,
     )
 
@@ -94,13 +99,66 @@ def _session(found: _Fields) -> str | None:
     return text(found.litellm_session_id)
 
 
-def _guess(body: bytes) -> Request:
+def _guess(body: bytes, locate: bool) -> Request:
     model = _MODEL.search(body)
     return Request(
         model=text(model[1].decode("utf-8", "replace")) if model else None,
         stream=_STREAM.search(body) is not None,
         has_tools=b'"tools"' in body,
+        project=project(body) if locate else None,
     )
+
+
+# Where clients write their folder: Claude Code (today, and formerly) and OpenCode in the system prompt or in a message
+# on the environment, Codex in an element of its own. Only that frame counts, not the words of a conversation.
+_DIRECTORY = b"orking directory: "
+_BEFORE = re.compile(rb"(?:\\n\s*- Primary w|<env>(?:\\n|\s)*W)$")
+_CODEX = b"<environment_context>"
+_CWD = re.compile(rb"(?:[^<]|<(?!cwd>|/environment_context>)){0,1024}<cwd>(?:\\n|\s)*")
+_PATH = re.compile(rb'((?:/|~|[A-Za-z]:)(?:[^"\\<]|\\[^n"]){0,1024})(?:\\n|"|</cwd>)')
+_START = 192 * 1024  # prompts stand at either end of a body
+_END = 96 * 1024
+_TRIES = 16
+
+
+def project(body: bytes) -> str | None:
+    """The folder named in the client's own frame of the prompt."""
+    for start, end in ((0, _START), (max(_START, len(body) - _END), len(body))):
+        found = _named(body, start, end) or _codex(body, start, end)
+        if found:
+            return found
+    return None
+
+
+def _named(body: bytes, start: int, end: int) -> str | None:
+    for _ in range(_TRIES):
+        place = body.find(_DIRECTORY, start, end)
+        if place < 0:
+            return None
+        start = place + len(_DIRECTORY)
+        if _BEFORE.search(body[max(0, place - 64) : place]) and (found := _folder(body, start)):
+            return found
+    return None
+
+
+def _codex(body: bytes, start: int, end: int) -> str | None:
+    for _ in range(_TRIES):
+        place = body.find(_CODEX, start, end)
+        if place < 0:
+            return None
+        start = place + len(_CODEX)
+        framed = _CWD.match(body, start)
+        if framed and (found := _folder(body, framed.end())):
+            return found
+    return None
+
+
+def _folder(body: bytes, place: int) -> str | None:
+    match = _PATH.match(body, place, place + 2048)
+    if match is None:
+        return None
+    path = loads(b'"' + match[1] + b'"')
+    return text(path.strip(), 1024) if isinstance(path, str) else None
 
 
 def first_words(body: bytes, limit: int = 120) -> str | None:
