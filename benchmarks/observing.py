@@ -1,4 +1,4 @@
-"""What an exchange costs the observer: tap events in, rows, index and lines out. CPU time of this process, per exchange.
+"""What an exchange costs the observer: tap events in, rows, index and lines out. CPU time of this process for each.
 
 usage: python -m benchmarks.observing [--profile CASE]
 
@@ -67,7 +67,7 @@ def whole_answer(words: Words, length: int) -> bytes:
 def streamed_answer(words: Words, length: int, call: str) -> bytes:
     """Text, then a tool call, in events of some 15 characters."""
     usage = {"input_tokens": 5, "cache_read_input_tokens": 4000, "output_tokens": 1}
-    message = {"id": words.ident("msg_"), "role": "assistant", "model": "claude-opus-5-5", "content": [], "usage": usage}
+    message = {"id": words.ident("msg_"), "model": "claude-opus-5-5", "content": [], "usage": usage}
     events: list[Any] = [{"type": "message_start", "message": message}]
     said, given = words.take(length), json.dumps({"command": words.take(length // 3)})
     tool = {"type": "tool_use", "id": call, "name": "Bash", "input": {}}
@@ -102,7 +102,8 @@ def resent(words: Words) -> Iterator[Exchange]:
         for _ in range(10):
             yield request(messages), whole_answer(words, 1000), session
             messages = messages[2:]
-            messages += [{"role": "assistant", "content": words.take(900)}, {"role": "user", "content": words.take(900)}]
+            messages.append({"role": "assistant", "content": words.take(900)})
+            messages.append({"role": "user", "content": words.take(900)})
 
 
 def small(words: Words) -> Iterator[Exchange]:
@@ -117,12 +118,14 @@ def stream(words: Words) -> Iterator[Exchange]:
         for _ in range(20):
             call = words.ident("toolu_")
             yield request(messages), streamed_answer(words, 1200, call), session
-            messages.append({"role": "assistant", "content": [{"type": "tool_use", "id": call, "name": "Bash", "input": {}}]})
+            asked = {"type": "tool_use", "id": call, "name": "Bash", "input": {}}
+            messages.append({"role": "assistant", "content": [asked]})
             result = {"type": "tool_result", "tool_use_id": call, "content": words.take(900)}
             messages.append({"role": "user", "content": [result]})
 
 
-CASES: dict[str, Callable[[Words], Iterator[Exchange]]] = {"new": new, "resent": resent, "small": small, "stream": stream}
+Case = Callable[[Words], Iterator[Exchange]]
+CASES: dict[str, Case] = {"new": new, "resent": resent, "small": small, "stream": stream}
 # microseconds of CPU that an exchange may cost (issue "record"; a hundred of the small ones a second: 5 % of a core)
 GOALS = {"new": 1000.0, "resent": 400.0, "small": 450.0, "stream": 600.0}
 

@@ -46,7 +46,10 @@ class Allowance:
 class Capture:
     """One body."""
 
-    __slots__ = ("_allowance", "_decoder", "_digest", "_folded", "_joined", "_kept", "_pieces", "raw_bytes", "truncated")
+    __slots__ = (
+        *("_allowance", "_decoder", "_digest", "_folded", "_joined", "_kept", "_pieces"),
+        *("raw_bytes", "truncated"),
+    )
 
     def __init__(self, allowance: Allowance, content_encoding: str = "") -> None:
         self._allowance = allowance

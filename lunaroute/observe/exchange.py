@@ -67,7 +67,8 @@ class Context(msgspec.Struct, kw_only=True):
     """What all exchanges share.
 
     seen: what was said in each session. account_key: by which accounts are told apart. price: fills in what an exchange
-    cost. places: session and number of the exchanges that an earlier observer had begun; running: those it had not ended.
+    cost. places: session and number of the exchanges that an earlier observer had begun; running: those it had not
+    ended.
     """
 
     boot_id: str
@@ -388,8 +389,8 @@ class Pending:
             record.texts = self._news.texts
         record.texts += facts.texts
         self._context.seen.answer(self._session_id, facts.texts)
-        for text in record.texts:
-            text.text = mask.text(text.text)
+        for said in record.texts:
+            said.text = mask.text(said.text)
 
     def _named(self, record: Exchange) -> str | None:
         """The title that a client's title call was answered with."""

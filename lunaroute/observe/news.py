@@ -1,4 +1,4 @@
-"""What a request says that its session has not said before: texts for the search, results of tools. Must not know stores.
+"""What a request says that its session has not said before: texts for the search, results of tools. No I/O.
 
 A client resends its history with every request. An element whose pieces have all been seen in the session (by their
 marks, _fast/cuts.pyx) is not read again; one that was written anew is, and its texts and results count only where they

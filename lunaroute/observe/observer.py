@@ -51,6 +51,11 @@ class Observer:
         """The ring needs its room: what is open now will not survive this process."""
         self._pins.clear()
 
+    @property
+    def news(self) -> bool:
+        """Whether progress() would tell anything."""
+        return bool(self._news)
+
     def progress(self) -> list[Record]:
         """What has begun, or become known of a request, since this was last called, of exchanges that go on.
 

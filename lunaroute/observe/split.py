@@ -35,7 +35,7 @@ def split(times: Timings, attempts: list[Attempt], last_byte: float | None) -> S
         ("after_ms", done),
     ):
         if moment is not None:
-            moment = max(at, min(moment, done))
-            setattr(parts, name, round(moment - at, 3))
-            at = moment
+            then = max(at, min(moment, done))
+            setattr(parts, name, round(then - at, 3))
+            at = then
     return parts

@@ -258,7 +258,7 @@ class Worker:
                     continue
             if ending:
                 break
-            if not self._reader.wait(COMMIT_S if self._batch or not self._clear() else IDLE_S):
+            if not self._reader.wait(COMMIT_S if self._waiting() else IDLE_S):
                 idle += 1
                 if idle == 4:
                     quiet.trim_memory()
@@ -315,13 +315,16 @@ class Worker:
         for sink in self._sinks:
             sink.write(batch)
 
+    def _waiting(self) -> bool:
+        return bool(self._batch) or self._observer.news or not self._clear()
+
     def _clear(self) -> bool:
         return all(sink.clear for sink in self._sinks)
 
     def _flush(self, now: float) -> None:
         """Commit, then give back the ring's space that is no longer needed."""
         self._flushed = now
-        if self._batch or not self._clear():
+        if self._waiting():
             self._store()
         if self._reader.used_bytes * 2 > self._reader.size:
             # the relay's room counts for more than what a killed observer would lose
