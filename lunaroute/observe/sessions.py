@@ -1,6 +1,7 @@
 """Which conversation an exchange belongs to, who asked, and what for: by each client's own signals (clients.md).
 
 Must not know stores. Ids that come from outside name files and rows, so only the plain ones are taken as they are.
+Clients that send nothing are left to threads.py.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from lunaroute.dialects.values import loads, mapping, text
 from lunaroute.observe.heads import Head
 from lunaroute.records import SessionKey
 
-_PLAIN_ID = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
+_PLAIN_ID = re.compile(r"^[A-Za-z0-9_-]{1,64}\Z")
 OWN = "own"
+# any client can name its conversation with this field; the signals of its own come first
+OPT_IN = "x-lunaroute-session"
 
 # single-field signals of other clients, tried after those with rules of their own
 _SIMPLE = (
@@ -27,6 +30,8 @@ _SIMPLE = (
     ("session_id", None),
     ("conversation_id", None),
 )
+# a cache key that was made for one conversation; a word like `my-app` is shared by all that the application asks
+_MADE = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-|(?=[A-Za-z]*[0-9][A-Za-z]*[0-9])[A-Za-z0-9]{16}")
 
 
 def plain(ident: str, scope: str = "") -> str:
@@ -41,6 +46,11 @@ def identify(head: Head, request: Request, client: str | None) -> SessionKey | N
     return _claude(head, request, client) or _codex(head, request) or _opencode(head) or _simple(head, request, client)
 
 
+def _key(session: str, source: str, client: str | None, parent: str | None = None) -> SessionKey:
+    # nobody is the parent of itself
+    return SessionKey(session, source, client, parent=parent if parent != session else None)
+
+
 def _claude(head: Head, request: Request, client: str | None) -> SessionKey | None:
     session = head.get("x-claude-code-session-id")
     source = "x-claude-code-session-id"
@@ -53,7 +63,7 @@ def _claude(head: Head, request: Request, client: str | None) -> SessionKey | No
         return SessionKey(plain(session), source, "claude-code")
     above = head.get("x-claude-code-parent-agent-id")
     parent = f"{session}-{above}" if above else session
-    return SessionKey(plain(f"{session}-{agent}"), source, "claude-code", parent=plain(parent))
+    return _key(plain(f"{session}-{agent}"), source, "claude-code", plain(parent))
 
 
 def _codex(head: Head, request: Request) -> SessionKey | None:
@@ -61,20 +71,29 @@ def _codex(head: Head, request: Request) -> SessionKey | None:
     # over a WebSocket the handshake's ids may be older than the message's
     session = said.get("session_id") or head.get("session-id")
     thread = said.get("thread_id") or head.get("thread-id")
+    source = "thread-id"
+    about: dict[str, Any] = {}
+    if not thread and (head.get("x-codex-window-id") or said.get("x-codex-window-id")):
+        about = _turn_metadata(head, request)
+        session = session or text(about.get("session_id")) or ""
+        thread, source = text(about.get("thread_id")) or session, "x-codex-turn-metadata"
     if not thread or not (session or head.get("x-codex-window-id")):
         return None
-    parent = said.get("x-codex-parent-thread-id") or head.get("x-codex-parent-thread-id")
+    parent = said.get("x-codex-parent-thread-id") or said.get("parent_thread_id") or text(about.get("parent_thread_id"))
+    if not parent and head.get("thread-id") in ("", thread):
+        # of the same thread: a handshake's parent is none of another thread's
+        parent = head.get("x-codex-parent-thread-id")
     if not parent and session and session != thread:
         parent = session
-    return SessionKey(plain(thread), "thread-id", "codex", parent=plain(parent) if parent else None)
+    return _key(plain(thread), source, "codex", plain(parent) if parent else None)
 
 
 def _opencode(head: Head) -> SessionKey | None:
-    session = head.get("x-opencode-session") or head.get("x-session-affinity") or head.get("x-session-id")
-    if not session:
-        return None
-    parent = head.get("x-parent-session-id")
-    return SessionKey(plain(session), "x-session-id", "opencode", parent=plain(parent) if parent else None)
+    for name in ("x-opencode-session", "x-session-affinity", "x-session-id"):
+        if session := head.get(name):
+            parent = head.get("x-parent-session-id")
+            return _key(plain(session), "x-session-id", "opencode", plain(parent) if parent else None)
+    return None
 
 
 def _simple(head: Head, request: Request, client: str | None) -> SessionKey | None:
@@ -83,8 +102,9 @@ def _simple(head: Head, request: Request, client: str | None) -> SessionKey | No
             return SessionKey(plain(value, name), name, named or client)
     if request.session:
         return SessionKey(plain(request.session, "body"), "metadata", client)
-    if request.prompt_cache_key:
-        # an application's own key may cover many conversations, but it is what the application calls one
+    if value := head.get(OPT_IN):
+        return SessionKey(plain(value, OPT_IN), OPT_IN, client)
+    if request.prompt_cache_key and _MADE.search(request.prompt_cache_key):
         return SessionKey(plain(request.prompt_cache_key, "prompt_cache_key"), "prompt_cache_key", client)
     return None
 
@@ -124,15 +144,36 @@ def client_of(head: Head) -> tuple[str | None, str | None]:
 
 
 # --- what for ---------------------------------------------------------------------------------------
-def kind_of(method: str, path: str, head: Head, request: Request, dialect: str = dialects.OTHER) -> str:
-    """turn, title, count, models, prewarm, compaction or other. dialect: what the relay routed a path of no name as."""
+KINDS = ("turn", "title", "count", "models", "prewarm", "compaction", "probe", "handshake", "other")
+# bodies of a client's side calls are small; nothing is searched in others
+_SMALL = 2048
+_ONE_TOKEN = re.compile(rb'"max_tokens"\s*:\s*1\s*[,}]')
+_QUOTA = re.compile(rb'"content"\s*:\s*"quota"')
+# how Claude Code's compaction prompts begin, as the first words of a text
+_COMPACTION_WORDS = (
+    b'"CRITICAL: Respond with TEXT ONLY',
+    b'"Your task is to create a detailed summary of the ',
+    b'"You are a helpful AI assistant tasked with summarizing conversations.',
+)
+_NEXT_TURN = re.compile(rb'"role"\s*:\s*"(?:user|assistant)"')
+
+
+def counts_as_turn(kind: str) -> bool:
+    """Whether an exchange of this kind is a turn of its conversation, and no side call of the client's own."""
+    return kind == "turn"
+
+
+def kind_of(
+    method: str, path: str, head: Head, request: Request, dialect: str = dialects.OTHER, body: bytes = b""
+) -> str:
+    """One of KINDS, but handshake. dialect: what the relay routed a path of no name as. body: as far as it is known."""
     parts = [part for part in path.split("/") if part]
     last = parts[-1] if parts else ""
     if last in ("count_tokens", "input_tokens"):
         return "count"
     if "models" in parts[-2:] and method in ("GET", "HEAD"):
         return "models"
-    asked = _codex_kind(head, request) or head.get("x-claude-code-request-class")
+    asked = _codex_kind(head, request) or _claude_kind(head)
     if asked == "compaction" or request.compaction or (last == "compact" and "responses" in parts):
         return "compaction"
     if asked == "prewarm" or not request.generate:
@@ -143,11 +184,36 @@ def kind_of(method: str, path: str, head: Head, request: Request, dialect: str =
         return "other"
     if not request.has_tools and (request.title_words or (request.json_answer and head.get("x-app") == "cli")):
         return "title"
-    return "turn"
+    return _claude_side(head, body) or "turn"
+
+
+def _turn_metadata(head: Head, request: Request) -> dict[str, Any]:
+    said = request.client_metadata.get("x-codex-turn-metadata")
+    if not said and head.get("upgrade").lower() != "websocket":
+        # a handshake tells of the turn that opened the socket, not of those that follow
+        said = head.get("x-codex-turn-metadata")
+    return mapping(loads(said.encode("utf-8", "replace"))) if said else {}
 
 
 def _codex_kind(head: Head, request: Request) -> str | None:
-    said: Any = request.client_metadata.get("x-codex-turn-metadata") or head.get("x-codex-turn-metadata")
-    if not said:
+    if head.get("x-openai-subagent") == "compact" or request.client_metadata.get("x-openai-subagent") == "compact":
+        return "compaction"
+    return text(_turn_metadata(head, request).get("request_kind"))
+
+
+def _claude_kind(head: Head) -> str | None:
+    return "compaction" if head.get("x-claude-code-compaction") else head.get("x-claude-code-request-class")
+
+
+def _claude_side(head: Head, body: bytes) -> str | None:
+    """What Claude Code says in no header: its quota check, and (without the hint headers) its compaction."""
+    if not body or not (head.get("x-claude-code-session-id") or head.get("user-agent").startswith("claude-")):
         return None
-    return text(mapping(loads(said.encode("utf-8", "replace"))).get("request_kind"))
+    if len(body) < _SMALL and _ONE_TOKEN.search(body) and _QUOTA.search(body):
+        return "probe"
+    for words in _COMPACTION_WORDS:
+        place = body.rfind(words)
+        # as a text's own beginning, not quoted in one; and asked now, not earlier in a history
+        if place > 0 and body[place - 1] != 0x5C and _NEXT_TURN.search(body, place) is None:
+            return "compaction"
+    return None

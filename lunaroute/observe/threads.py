@@ -1,0 +1,428 @@
+"""Which conversation a request continues, for clients that send no signal of their own. Must not know stores.
+
+A request resends what was said before. Two kinds of evidence are kept, as hashes only:
+
+- *places*: the chain of all marks up to where the model was asked. A later request that goes on from there, a retry
+  and a fork have that place in their own chain. One made of nothing but the opening question is weak: other
+  conversations may open with the same words, so it counts for a short while only.
+- *links*: what the model answered. It finds the conversation of clients that rewrite what stands before (a repository
+  map, the files of the moment, a system prompt with the time of day), so that no chain survives.
+
+Everything is keyed by a scope that two users do not share. Marks are made of what stays equal between turns: no
+cache_control, no thinking, a string like one text block, no blanks at the ends, no billing header.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from lunaroute.dialects.blocks import Message
+from lunaroute.dialects.values import fields, items, loads, mapping, text
+from lunaroute.observe.heads import Head
+
+# the model's own words in a history are proof whenever they come; the window only ends what is a new day's work
+IDLE_NS = 24 * 3600 * 1_000_000_000
+# retries, forks and second turns of an opening question whose answer is not (or not yet) known
+OPENING_NS = 30 * 60 * 1_000_000_000
+KNOWN = 8192
+MAX_MARKS = 20_000
+SIGNAL = "conversation"
+
+# shorter answers ("Done.") are given in many conversations: they count only together with the question
+_ENOUGH = 64
+# a call id of this length is made for one call; servers of the small kind count 0, 1, 2
+_LONG_ID = 12
+# places asked of the store: a client that goes on after a restart does so from the newest
+_RECALLED = 4
+_BILLING = "x-anthropic-billing-header"
+_CREDENTIALS = ("authorization", "x-api-key", "api-key", "x-goog-api-key", "x-lunaroute-token")
+
+USER, MODEL, FRAME = "user", "model", "frame"
+Recall = Callable[[bytes], tuple[str, int] | None]
+
+
+def scope_of(head: Head, client: str | None, dialect: str, key: bytes) -> bytes:
+    """Whose conversations these are: client, dialect and credential under a key. Nothing can be read back from it."""
+    made = hashlib.blake2b(key=key[:64], digest_size=16, person=b"scope")
+    for part in (client or "", dialect, *(_owner(head.get(name)) for name in _CREDENTIALS)):
+        made.update(part.encode("utf-8", "replace") + b"\0")
+    account = head.get("chatgpt-account-id")
+    if account:
+        # of a login whose token is replaced every hour
+        made = hashlib.blake2b(key=key[:64], digest_size=16, person=b"scope")
+        made.update(f"{client}\0{dialect}\0{account}".encode("utf-8", "replace"))
+    return made.digest()
+
+
+def _owner(credential: str) -> str:
+    """The credential, or whom it was issued for: tokens of a login are renewed in mid-conversation."""
+    parts = credential.split(".")
+    if len(parts) != 3 or len(credential) > 16384:
+        return credential
+    try:
+        # ValueError: no base64 after all
+        claims = mapping(loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4))))
+    except ValueError:
+        return credential
+    subject = text(claims.get("sub"))
+    return f"{text(claims.get('iss'))} {subject}" if subject else credential
+
+
+# --- marks ------------------------------------------------------------------------------------------
+class Mark(NamedTuple):
+    """A piece of a conversation. weight: how much it tells, in characters."""
+
+    side: str
+    digest: bytes
+    weight: int
+
+
+class _Body(msgspec.Struct):
+    system: Any = None
+    instructions: Any = None
+    # elements stay text until it is known that they are new; whatever has another shape is read by the lenient reader
+    messages: list[msgspec.Raw] | str | None = None
+    input: list[msgspec.Raw] | str | None = None
+
+
+_body = msgspec.json.Decoder(_Body)
+_sorted = msgspec.json.Encoder(order="sorted")
+
+
+class Memo:
+    """Marks of elements that were read before: a conversation resends all but its newest. Bounded in bytes."""
+
+    __slots__ = ("_held", "_known", "_room")
+
+    def __init__(self, room: int = 4 * 1024 * 1024) -> None:
+        self._room = room
+        self._held = 0
+        self._known: OrderedDict[tuple[str, bytes], tuple[Mark, ...]] = OrderedDict()
+
+    def __repr__(self) -> str:
+        return f"<Memo {len(self._known)} elements, {self._held} bytes>"
+
+    def marks(self, key: str, raw: bytes) -> tuple[Mark, ...]:
+        """As fingerprint()."""
+        place = (key, raw)
+        made = self._known.get(place)
+        if made is not None:
+            self._known.move_to_end(place)
+            return made
+        made = self._known[place] = fingerprint(key, raw)
+        self._held += _cost(raw, made)
+        while self._held > self._room:
+            (_, old), marks = self._known.popitem(last=False)
+            self._held -= _cost(old, marks)
+        return made
+
+
+def _cost(raw: bytes, marks: tuple[Mark, ...]) -> int:
+    return len(raw) + 300 + 170 * len(marks)
+
+
+def marks_of(body: bytes, memo: Memo) -> list[Mark]:
+    """All marks of a request body; none of one that is no JSON, or is made of more pieces than any client sends."""
+    found = fields(_body, body)
+    if found is None:
+        return []
+    made: list[Mark] = [*fingerprint("system", found.system), *fingerprint("instructions", found.instructions)]
+    for key, value in (("messages", found.messages), ("input", found.input)):
+        for part in value if isinstance(value, list) else (value,):
+            made += memo.marks(key, bytes(part)) if isinstance(part, msgspec.Raw) else fingerprint(key, part)
+            if len(made) > MAX_MARKS:
+                return []
+    return made
+
+
+def fingerprint(key: str, element: Any) -> tuple[Mark, ...]:
+    """The marks of one element of a body's `system`, `instructions`, `messages` or `input`: JSON or a value."""
+    if isinstance(element, (bytes, msgspec.Raw)):
+        element = loads(bytes(element))
+    return tuple(_element(key, element))
+
+
+def _element(key: str, element: Any) -> Iterator[Mark]:
+    if key in ("system", "instructions"):
+        yield from _contents(FRAME, element)
+        return
+    if isinstance(element, str):
+        yield from _contents(USER, element)
+        return
+    entry = mapping(element)
+    kind = entry.get("type")
+    role = entry.get("role")
+    if isinstance(kind, str) and kind not in ("message", ""):
+        yield from _item(kind, entry)
+    elif role == "tool":
+        yield _result(entry.get("tool_call_id"), entry.get("content"))
+    else:
+        side = MODEL if role == "assistant" else FRAME if role in ("system", "developer") else USER
+        yield from _contents(side, entry.get("content"))
+        for each in items(entry.get("tool_calls")):
+            call = mapping(each)
+            asked = mapping(call.get("function")) or mapping(call.get("custom"))
+            yield _call(call.get("id"), asked.get("name"), asked.get("arguments", asked.get("input")))
+
+
+def answer_marks(message: Message) -> list[Mark]:
+    """The marks of an answer, as they will be where the client sends it back."""
+    made: list[Mark] = []
+    for block in message.blocks:
+        if block.kind == "text" and block.name is None:
+            made += _contents(MODEL, block.text)
+        elif block.kind == "tool_call":
+            made.append(_call(block.call_id, block.name, block.arguments))
+    return made
+
+
+def _mark(side: str, kind: str, value: str, weight: int) -> Mark:
+    made = hashlib.blake2b(f"{side}{kind}\0{value}".encode("utf-8", "replace"), digest_size=16)
+    return Mark(side, made.digest(), weight)
+
+
+def _contents(side: str, content: Any) -> Iterator[Mark]:
+    for part in content if isinstance(content, list) else (content,):
+        if isinstance(part, str):
+            words: Any = part
+        else:
+            entry = mapping(part)
+            words = entry.get("text") if "text" in entry else None
+            if not isinstance(words, str):
+                yield from _part(side, entry)
+                continue
+        words = words.strip()
+        if words and not words.startswith(_BILLING):
+            yield _mark(side, "text", words, len(words))
+
+
+def _part(side: str, entry: dict[str, Any]) -> Iterator[Mark]:
+    kind = entry.get("type")
+    if not isinstance(kind, str) or kind in ("thinking", "redacted_thinking"):
+        return
+    if kind.endswith("tool_use"):
+        yield _call(entry.get("id"), entry.get("name"), entry.get("input"))
+    elif kind == "tool_result":
+        yield _result(entry.get("tool_use_id"), entry.get("content"))
+    else:
+        yield _mark(side, kind, _canonical(entry), 0)
+
+
+def _item(kind: str, item: dict[str, Any]) -> Iterator[Mark]:
+    """An item of a Responses input that is no message."""
+    if kind == "reasoning":
+        return
+    if kind.endswith("_call_output"):
+        yield _result(item.get("call_id"), item.get("output"))
+    elif kind.endswith("_call"):
+        yield _call(
+            item.get("call_id") or item.get("id"),
+            item.get("name") or kind.removesuffix("_call"),
+            item.get("arguments", item.get("input")),
+        )
+    else:
+        yield from _part(FRAME if kind == "additional_tools" else USER, item)
+
+
+def _call(ident: Any, name: Any, arguments: Any) -> Mark:
+    # arguments are re-serialised by clients; the id is enough where it is one
+    if isinstance(ident, str) and len(ident) >= _LONG_ID:
+        return _mark(MODEL, "call", f"{ident}\0{name}", _ENOUGH)
+    given = loads(arguments.encode("utf-8", "replace")) if isinstance(arguments, str) else arguments
+    return _mark(MODEL, "call", f"{ident}\0{name}\0{arguments if given is None else _canonical(given)}", 16)
+
+
+def _result(ident: Any, content: Any) -> Mark:
+    if isinstance(content, list):
+        parts = (mapping(part) for part in content)
+        said = "\n".join(t if isinstance(t := part.get("text"), str) else _canonical(part) for part in parts)
+    else:
+        said = content if isinstance(content, str) else _canonical(content)
+    return _mark(USER, "result", f"{ident}\0{said.strip()}", len(said))
+
+
+def _canonical(value: Any) -> str:
+    if isinstance(value, dict):
+        value = {key: inner for key, inner in value.items() if key != "cache_control"}
+    try:
+        return _sorted.encode(value).decode()
+    except (msgspec.MsgspecError, UnicodeEncodeError, TypeError, RecursionError):
+        return repr(type(value))
+
+
+# --- a request's trail ------------------------------------------------------------------------------
+class Trail(NamedTuple):
+    """What a request tells of its conversation.
+
+    places: hashes of where the model was asked, oldest first, the last of them this request itself. links: of the
+    answers in its history, oldest first. asked: the newest mark of the client's. The first place is the opening.
+    """
+
+    scope: bytes
+    places: tuple[bytes, ...]
+    links: tuple[bytes, ...]
+    asked: Mark | None
+
+    @property
+    def tip(self) -> bytes | None:
+        """The one hash to keep with a session: where its newest request ends."""
+        return self.places[-1] if self.places else None
+
+
+def trail_of(scope: bytes, marks: Iterable[Mark]) -> Trail:
+    """The trail of a request with these marks; without a place where nobody but the system spoke."""
+    chain = hashlib.blake2b(scope, digest_size=16, person=b"place")
+    places: list[bytes] = []
+    links: list[bytes] = []
+    run: list[Mark] = []  # of the model, one after the other
+    asked: Mark | None = None
+    for mark in marks:
+        if mark.side == MODEL:
+            if not run and asked is not None:
+                places.append(chain.copy().digest())
+            run.append(mark)
+        else:
+            if run:
+                links += _link(scope, asked, run)
+                run = []
+            if mark.side == USER:
+                asked = mark
+        chain.update(mark.digest)
+    # words put into the model's mouth are no answer: the place before them is where it was asked
+    if not run and asked is not None:
+        places.append(chain.digest())
+    return Trail(scope, tuple(places), tuple(links), asked)
+
+
+def _link(scope: bytes, asked: Mark | None, answer: Sequence[Mark]) -> list[bytes]:
+    weight = sum(mark.weight for mark in answer)
+    made = hashlib.blake2b(scope, digest_size=16, person=b"link")
+    if weight < _ENOUGH:
+        if asked is None or not answer or weight + asked.weight < _ENOUGH:
+            return []
+        made.update(asked.digest)
+    for mark in answer:
+        made.update(mark.digest)
+    return [made.digest()]
+
+
+class Threads:
+    """Conversations by what was said in them.
+
+    recall: asked for hashes that are not known here (after a restart): (session, wall clock ns of its last exchange).
+    Memory is bounded: the hashes that were not met for the longest time go first.
+    """
+
+    def __init__(
+        self,
+        recall: Recall | None = None,
+        *,
+        idle_ns: int = IDLE_NS,
+        opening_ns: int = OPENING_NS,
+        known: int = KNOWN,
+    ) -> None:
+        self._recall = recall
+        self._idle_ns = idle_ns
+        self._opening_ns = opening_ns
+        self._limit = known
+        self._known: OrderedDict[bytes, tuple[str, int]] = OrderedDict()
+
+    def __repr__(self) -> str:
+        return f"<Threads {len(self._known)} hashes>"
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def find(self, trail: Trail, now_ns: int) -> str | None:
+        """The session that this request belongs to: the longest history counts, then answers, then the opening."""
+        if not trail.places:
+            return None
+        opening, *later = trail.places
+        return (
+            self._newest(later, now_ns, self._idle_ns)
+            or self._newest(trail.links, now_ns, self._idle_ns)
+            or self._newest((opening,), now_ns, self._opening_ns)
+        )
+
+    def _newest(self, hashes: Sequence[bytes], now_ns: int, window_ns: int) -> str | None:
+        for each in reversed(hashes):
+            found = self._known.get(each)
+            if found is not None and abs(now_ns - found[1]) <= window_ns:
+                self._known.move_to_end(each)
+                return found[0]
+        for each in hashes[: -_RECALLED - 1 : -1] if self._recall else ():
+            found = self._recall(each) if self._recall and each not in self._known else None
+            if found is not None and abs(now_ns - found[1]) <= window_ns:
+                self._note(each, *found)
+                return found[0]
+        return None
+
+    def asked(self, session: str, trail: Trail, now_ns: int) -> bytes | None:
+        """A request was given to this session. The hash to store with the session, in place of its last one."""
+        if trail.tip is not None:
+            self._note(trail.tip, session, now_ns)
+        return trail.tip
+
+    def answered(self, session: str, trail: Trail, answer: Sequence[Mark], now_ns: int) -> bytes | None:
+        """The answer to that request is known. A second hash that can be stored, if the first should not be enough."""
+        links = _link(trail.scope, trail.asked, answer) if trail.places else []
+        for link in links:
+            self._note(link, session, now_ns)
+        return links[0] if links else None
+
+    def _note(self, each: bytes, session: str, now_ns: int) -> None:
+        self._known[each] = (session, now_ns)
+        self._known.move_to_end(each)
+        if len(self._known) > self._limit:
+            self._known.popitem(last=False)
+
+
+# --- answers by their id ----------------------------------------------------------------------------
+class Place(NamedTuple):
+    """Where an answer was recorded."""
+
+    exchange: str
+    session: str
+
+
+class Answers:
+    """Which exchange an answer's id came from, for requests that name it as `previous_response_id`.
+
+    Ids are unique within a scope at best: servers of the small kind count. recall: asked for ids not known here.
+    """
+
+    def __init__(self, recall: Callable[[str], Place | None] | None = None, *, known: int = KNOWN) -> None:
+        self._recall = recall
+        self._limit = known
+        self._known: OrderedDict[tuple[bytes, str], Place] = OrderedDict()
+
+    def __repr__(self) -> str:
+        return f"<Answers {len(self._known)} ids>"
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def told(self, scope: bytes, response_id: str | None, exchange: str, session: str) -> None:
+        """An answer has named itself; a later one of the same name takes its place."""
+        if not response_id:
+            return
+        self._known[scope, response_id] = Place(exchange, session)
+        self._known.move_to_end((scope, response_id))
+        if len(self._known) > self._limit:
+            self._known.popitem(last=False)
+
+    def find(self, scope: bytes, response_id: str | None) -> Place | None:
+        """Where the answer with this id is; None where it is not known."""
+        if not response_id:
+            return None
+        found = self._known.get((scope, response_id))
+        if found is not None:
+            self._known.move_to_end((scope, response_id))
+            return found
+        return self._recall(response_id) if self._recall else None
