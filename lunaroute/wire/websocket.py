@@ -12,7 +12,9 @@ from typing import NamedTuple
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 # a deflate bomb costs at most this much output per message before the direction is given up
-MAX_INFLATED_BYTES = 256 * 1024 * 1024
+MAX_INFLATED_BYTES = 64 * 1024 * 1024
+# a deflate stream may end and another begin within one message (RFC 7692 section 7.2.3.5); nobody does it often
+_MAX_STREAMS = 16
 _INFLATE_STEP = 1024 * 1024
 _TAIL = b"\x00\x00\xff\xff"
 _KINDS = {1: "text", 2: "binary", 8: "close", 9: "ping", 10: "pong"}
@@ -52,8 +54,8 @@ class FrameReader:
     """One direction. Feed bytes in any pieces, get messages; control frames come between the fragments of others."""
 
     __slots__ = (
-        *("_buffer", "_compressed", "_control", "_control_kind", "_fin", "_inflate", "_inflated", "_key", "_kind"),
-        *("_joined", "_left", "_limit", "_no_context", "_offset", "_pieces", "_size", "_with_deflate", "error"),
+        *("_buffer", "_compressed", "_control", "_control_kind", "_fin", "_inflate", "_inflated", "_kept", "_key"),
+        *("_kind", "_left", "_limit", "_no_context", "_offset", "_size", "_streams", "_with_deflate", "error"),
     )
 
     def __init__(self, *, deflate: bool = False, no_context: bool = False, limit: int = MAX_MESSAGE_BYTES) -> None:
@@ -70,14 +72,23 @@ class FrameReader:
         self._control = bytearray()
         self._kind = 0  # opcode of the message being read, 0 for none
         self._compressed = False
-        self._pieces: list[bytes] = []
-        self._joined = 0  # how many of the pieces are joined ones
+        self._kept = bytearray()  # of the message, up to the limit
         self._size = 0
         self._inflate: zlib._Decompress | None = None
         self._inflated = 0
+        self._streams = 0
+
+    @property
+    def reading(self) -> bool:
+        """Whether a message (no control frame) has begun and not ended."""
+        return self._kind != 0
+
+    def rest(self) -> WsMessage | None:
+        """The start of a message that will not end any more; None where no message has begun."""
+        return WsMessage(_KINDS[self._kind], bytes(self._kept), truncated=True) if self._kind else None
 
     def feed(self, piece: bytes) -> list[WsMessage]:
-        """The messages that end in this piece."""
+        """The messages that end in this piece; also the start of one after which the direction is given up."""
         messages: list[WsMessage] = []
         view = memoryview(piece)
         while view and self.error is None:
@@ -91,6 +102,9 @@ class FrameReader:
             if self._left == 0 and self.error is None:
                 self._left = -1
                 self._end_frame(messages)
+        if self._inflated > MAX_INFLATED_BYTES:
+            # a request that is one has an answer, and the reader wants to see both
+            self._deliver(messages, cut=True)
         return messages
 
     def _head(self, view: memoryview) -> int:
@@ -136,6 +150,7 @@ class FrameReader:
         self._kind = opcode
         self._compressed = compressed
         self._inflated = 0
+        self._streams = 0
         if compressed and not self._with_deflate:
             self.error = "a compressed message that was not agreed on"
         elif compressed and (self._inflate is None or self._no_context):
@@ -160,12 +175,21 @@ class FrameReader:
                 out = inflate.decompress(data, _INFLATE_STEP)
                 self._inflated += len(out)
                 self._keep(out)
-                data = inflate.unconsumed_tail
                 if self._inflated > MAX_INFLATED_BYTES:
                     self.error = "a message that inflates beyond every bound"
                     return
+                data = inflate.unconsumed_tail
+                if inflate.eof:
+                    data = inflate.unused_data
+                    self._streams += 1
+                    if self._streams > _MAX_STREAMS:
+                        self.error = "compressed data in too many streams"
+                        return
+                    inflate = self._inflate = zlib.decompressobj(-15)
+                    if not data:
+                        return
                 # output that stopped at the step's size may leave more inside although all input is consumed
-                if not data and len(out) < _INFLATE_STEP:
+                elif not data and len(out) < _INFLATE_STEP:
                     return
         except zlib.error:
             self.error = "compressed data that cannot be read"
@@ -173,7 +197,7 @@ class FrameReader:
     def _keep(self, data: bytes) -> None:
         room = self._limit - self._size
         if room > 0 and data:
-            self._pieces.append(data[:room])
+            self._kept += data[:room] if len(data) > room else data
         self._size += len(data)
 
     def _end_frame(self, messages: list[WsMessage]) -> None:
@@ -182,18 +206,19 @@ class FrameReader:
             self._control_kind = 0
             return
         if not self._fin:
-            if len(self._pieces) - self._joined > 1024:  # many tiny fragments: one piece costs less than a list
-                self._pieces[self._joined :] = [b"".join(self._pieces[self._joined :])]
-                self._joined += 1
             return
         if self._compressed:
             self._inflate_piece(_TAIL)
             if self.error is not None:
                 return
-        messages.append(WsMessage(_KINDS[self._kind], b"".join(self._pieces), self._size > self._limit))
-        self._pieces = []
-        self._joined = 0
-        self._size = 0
+        self._deliver(messages)
+
+    def _deliver(self, messages: list[WsMessage], *, cut: bool = False) -> None:
+        messages.append(WsMessage(_KINDS[self._kind], bytes(self._kept), cut or self._size > self._limit))
+        if self._streams:
+            self._inflate = zlib.decompressobj(-15)  # where the last stream ended, none goes on
+        self._kept = bytearray()
+        self._size = self._inflated = 0
         self._kind = 0
 
 

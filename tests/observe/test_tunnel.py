@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lunaroute import tap
 from lunaroute.records import Exchange, Record, State, Usage
@@ -209,6 +212,184 @@ def test_interrupt_closes_turns_too() -> None:
     target = observer()
     run(target, [*begin(), client(create())])
     assert [r.id for r in done(target.interrupt("gone"))] == [f"{BOOT}-1-1", f"{BOOT}-1"]
+
+
+def error(code: str, status: int = 400, **more: Any) -> dict[str, Any]:
+    return {"type": "error", "status": status, "error": {"code": code, "message": "why"}, "headers": {}, **more}
+
+
+ERRORS: list[tuple[str, dict[str, Any], int | None, str]] = [
+    ("rate-limit", error("rate_limit_exceeded", 429, headers={"retry-after": "2"}), 429, "rate_limit_exceeded: why"),
+    ("overloaded", {"type": "error", "status": 503, "error": {"message": "busy"}}, 503, "busy"),
+    ("previous-not-found", error("previous_response_not_found"), 400, "previous_response_not_found: why"),
+    ("sixty-minutes", error("websocket_connection_limit_reached"), 400, "websocket_connection_limit_reached: why"),
+    ("status-code", {"type": "error", "status_code": 500, "message": "broke", "code": "x"}, 500, "x: broke"),
+    ("failed", {"type": "response.failed", "response": {"id": "r", "error": {"message": "no"}}}, None, "no"),
+]
+
+
+@pytest.mark.parametrize(("said", "status", "why"), [e[1:] for e in ERRORS], ids=[e[0] for e in ERRORS])
+def test_errors_end_their_turn_and_the_next_is_good(said: dict[str, Any], status: int | None, why: str) -> None:
+    """Codex sends the whole input again, over this connection or another."""
+    events = [*begin(), client(create("a", previous_response_id="gone")), server(said)]
+    bad, good, shake = done(run(observer(), [*events, client(create("a")), server(completed()), closed(1)]))
+    assert (bad.state, bad.status, bad.error) == (State.UPSTREAM_ERROR, status, why)
+    assert (good.state, good.status, good.kind, good.sequence) == (State.OK, 200, "turn", bad.sequence + 1)
+    assert (shake.state, shake.response_body) == (State.OK, b"")
+
+
+def test_a_reconnect_goes_on_with_the_session() -> None:
+    target = observer()
+    cap = [server(error("websocket_connection_limit_reached"), 50), (tap.SERVER_FRAMES, 1, 51 * MS, frame(b"", 8))]
+    run(target, [*begin(), client(create()), *cap, closed(1)])
+    again = [(kind, 2, at, data) for kind, _, at, data in [*begin(), client(create()), server(completed()), closed(1)]]
+    turn, _ = done(run(target, again))
+    assert (turn.id, turn.session_id, turn.sequence, turn.state) == (f"{BOOT}-2-1", "thread-1", 4, State.OK)
+
+
+def test_a_turn_has_its_own_metadata_and_not_the_handshakes() -> None:
+    """The handshake of Codex tells of the prewarm it was made for."""
+    first, *rest = begin()
+    told = (*HANDSHAKE, ("x-codex-turn-metadata", '{"request_kind":"prewarm"}'))
+    shake = [opened(1, "GET /v1/responses HTTP/1.1", *told), *rest]
+    compact = create(client_metadata={"x-codex-turn-metadata": '{"request_kind":"compaction"}'})
+    events = [*shake, client(create()), server(completed()), client(compact), server(completed()), closed(1)]
+    assert [r.kind for r in done(run(observer(), events))] == ["turn", "compaction", "handshake"]
+    assert first[0] == tap.OPEN
+
+
+def test_what_is_answered_before_it_is_whole() -> None:
+    """A refusal may overtake the rest of a large request; what came late of the turn before it is none of it."""
+    raw = json.dumps(create("x" * 1000)).encode()
+    start, rest = frame(raw[:200], fin=False, mask=KEY), frame(raw[200:], 0, mask=KEY)
+    refusal = error("rate_limit_exceeded", 429)
+    events = [
+        *begin(),
+        (tap.CLIENT_FRAMES, 1, 30 * MS, start),
+        server({"type": "codex.rate_limits"}, 31),
+        server(refusal, 32),
+        (tap.CLIENT_FRAMES, 1, 33 * MS, rest),
+        client(create()),
+        server(completed()),
+        closed(1),
+    ]
+    early, good, shake = done(run(observer(), events))
+    assert (early.status, early.state, json.loads(early.request_body)) == (429, State.UPSTREAM_ERROR, json.loads(raw))
+    assert (good.state, good.response_id) == (State.OK, "resp_1")
+    assert shake.response_body == b'event: codex.rate_limits\ndata: {"type": "codex.rate_limits"}\n\n'
+
+
+def test_a_request_that_was_cut_on_its_way() -> None:
+    raw = json.dumps(create("x" * 1000)).encode()
+    cut = frame(raw, mask=KEY)[:300]
+    events = [*begin(), (tap.CLIENT_FRAMES, 1, 30 * MS, cut), server(error("too_large", 413), 32), closed(1)]
+    turn, shake = done(run(observer(), events))
+    assert (turn.state, turn.status, turn.truncated) == (State.UPSTREAM_ERROR, 413, True)
+    assert raw.startswith(turn.request_body) and turn.model_requested == "gpt-5.5"
+    assert (shake.request_body, shake.response_body) == (b"", b"")
+
+
+def test_early_words_that_fit_no_turn_stay_with_the_handshake() -> None:
+    part = frame(b'{"type":"response.pro', fin=False, mask=KEY)
+    events = [*begin(), (tap.CLIENT_FRAMES, 1, 30 * MS, part), server(error("odd"), 31), closed(1)]
+    (shake,) = done(run(observer(), events))
+    assert b'"code": "odd"' in shake.response_body
+    assert shake.request_body == b'{"type":"response.pro\n'
+
+
+def test_early_words_are_bounded() -> None:
+    part = frame(b"{", fin=False, mask=KEY)
+    loud = {"type": "response.in_progress", "x": "y" * 300_000}
+    target = observer(limit=1 << 22)
+    run(target, [*begin(), (tap.CLIENT_FRAMES, 1, 30 * MS, part), *[server(loud)] * 8])
+    (shake,) = done(run(target, [closed(1)]))
+    assert shake.response_body.count(b"event: ") == 8
+    rest = [*begin(), (tap.CLIENT_FRAMES, 1, 30 * MS, part), *[server(loud)] * 8]
+    run(target, rest)
+    tunnel = target._tunnels[1]
+    assert sum(len(event.text) for event in tunnel._early) <= 1 << 20
+
+
+def test_messages_over_the_limit_begin_and_end_their_turns() -> None:
+    ends = completed()
+    ends["response"]["output"] = ["y" * 20_000]
+    events = [*begin(), client(create("x" * 20_000)), server(created()), server(ends), closed(1)]
+    turn, shake = done(run(observer(limit=10_000), events))
+    assert (turn.truncated, turn.model_requested, turn.status) == (True, "gpt-5.5", 200)
+    assert (shake.request_body, shake.response_body) == (b"", b"")
+
+
+def test_binary_frames_are_what_they_say() -> None:
+    """An error to the provider, which answers it as one."""
+    raw = json.dumps(create()).encode()
+    events = [*begin(), (tap.CLIENT_FRAMES, 1, 30 * MS, frame(raw, 2, mask=KEY)), server(error("bad_frame")), closed(1)]
+    turn, _ = done(run(observer(), events))
+    assert (turn.state, turn.status) == (State.UPSTREAM_ERROR, 400)
+
+
+def test_an_unmasked_client_and_control_frames_between_fragments() -> None:
+    raw = json.dumps(create("split")).encode()
+    words = [
+        frame(raw[:9], fin=False),
+        frame(b"p", 9),
+        frame(raw[9:], 0),
+        frame(b"p", 10),
+    ]
+    events = [*begin(), *((tap.CLIENT_FRAMES, 1, 30 * MS, word) for word in words), server(completed()), closed(1)]
+    assert done(run(observer(), events))[0].title == "split"
+
+
+def names(turn: Exchange) -> list[bytes]:
+    return [line[7:] for line in turn.response_body.split(b"\n") if line.startswith(b"event: ")]
+
+
+def test_line_ends_inside_a_message_make_no_other_event() -> None:
+    said = b'{"type":"response.created",\r"x":1,\r\n\r\n"response":{"id":"r9"}}'
+    words = [(tap.SERVER_FRAMES, 1, 40 * MS, frame(said)), server(completed(""))]
+    events = [*begin(), client(create()), *words, closed(1)]
+    turn = done(run(observer(), events))[0]
+    assert (turn.response_body.count(b"\n\n"), names(turn)) == (2, [b"response.created", b"response.completed"])
+    assert turn.response_id == "r9"
+
+
+@pytest.mark.parametrize("kind", ["a\nevent: x", "\ud800", "x" * 1000, "", "ü", "a\r\rdata: x", 5, None])
+def test_no_type_can_pretend(kind: Any) -> None:
+    events = [*begin(), client(create()), server({"type": kind}), server(completed()), closed(1)]
+    turn = done(run(observer(), events))[0]
+    assert names(turn) == [b"message", b"response.completed"]
+
+
+def test_open_turns_are_bounded() -> None:
+    records = run(observer(), [*begin(), *[client(create())] * 100])
+    lost = done(records)
+    assert len(lost) == 36
+    assert {(r.state, r.error) for r in lost} == {(State.INTERRUPTED, "its end was never seen")}
+
+
+@given(st.lists(st.tuples(st.booleans(), st.binary(max_size=80)), max_size=10), st.booleans())
+def test_any_frames_never_raise(said: list[tuple[bool, bytes]], framed: bool) -> None:
+    target = observer()
+    run(target, [*begin(), client(create())])
+    for ours, data in said:
+        raw = frame(data, mask=KEY if ours else b"") if framed else data
+        run(target, [(tap.CLIENT_FRAMES if ours else tap.SERVER_FRAMES, 1, 40 * MS, raw)])
+    assert done(run(target, [closed(1)]))[-1].kind == "handshake"
+
+
+@given(st.lists(st.integers(1, 600), max_size=12))
+def test_any_cut_gives_the_same_turns(cuts: list[int]) -> None:
+    up = b"".join(frame(json.dumps(each).encode(), mask=KEY) for each in (create("a"), create("b", generate=False)))
+    down = b"".join(frame(json.dumps(each).encode()) for each in (created(), completed(), completed("resp_2")))
+    events = begin()
+    for kind, raw in ((tap.CLIENT_FRAMES, up), (tap.SERVER_FRAMES, down)):
+        places = sorted({0, len(raw), *(c for c in cuts if c < len(raw))})
+        events += [(kind, 1, 40 * MS, raw[a:b]) for a, b in itertools.pairwise(places)]
+    found = done(run(observer(), [*events, closed(1)]))
+    assert [(r.kind, r.state, r.response_id) for r in found] == [
+        ("turn", State.OK, "resp_1"),
+        ("prewarm", State.OK, "resp_2"),
+        ("handshake", State.OK, None),
+    ]
 
 
 def test_turns_that_are_stored_are_not_told_again() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 import zlib
 from collections.abc import Iterable
 
@@ -50,6 +51,10 @@ def read(reader: FrameReader, pieces: Iterable[bytes]) -> list[WsMessage]:
     return [message for piece in pieces for message in reader.feed(piece)]
 
 
+def pieces(raw: bytes, size: int) -> Iterable[bytes]:
+    return (raw[i : i + size] for i in range(0, len(raw), size))
+
+
 def text(data: bytes) -> WsMessage:
     return WsMessage("text", data)
 
@@ -70,6 +75,10 @@ CASES: list[tuple[str, bytes, list[WsMessage]]] = [
         [WsMessage("ping", b"p"), text(b"ab")],
     ),
     ("close", frame(b"\x03\xe8bye", 8), [WsMessage("close", b"\x03\xe8bye")]),
+    ("no-close-code", frame(b"", 8), [WsMessage("close", b"")]),
+    ("one-byte-frames", frame(b"h", fin=False) + frame(b"i", 0, fin=False) + frame(b"!", 0), [text(b"hi!")]),
+    ("long-form-of-a-short-length", b"\x81\x7f" + (3).to_bytes(8, "big") + b"abc", [text(b"abc")]),
+    ("no-utf8", frame(b"\xff\xfe"), [text(b"\xff\xfe")]),
     ("two", frame(b"a") + frame(b"b", mask=KEY), [text(b"a"), text(b"b")]),
 ]
 
@@ -121,20 +130,87 @@ def test_long_message_is_cut_and_the_context_lives_on() -> None:
     assert short == text(b"abcdefgh tail")
 
 
-def test_a_bomb_ends_the_reading_not_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("size", [1, 7, 1 << 20], ids=["bytes", "sevens", "whole"])
+def test_a_bomb_ends_the_reading_not_the_process(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lunaroute.wire.websocket.MAX_INFLATED_BYTES", 4 << 20)
     reader = FrameReader(deflate=True, limit=1024)
-    assert read(reader, [frame(Deflater()(bytes(8 << 20)), rsv1=True)]) == []
+    raw = frame(Deflater()(bytes(8 << 20)), rsv1=True)
+    assert read(reader, pieces(raw, size)) == [WsMessage("text", bytes(1024), truncated=True)]
     assert reader.error is not None and "inflates" in reader.error
+    assert reader.feed(frame(b"later")) == []
+
+
+def test_a_bomb_in_many_fragments_is_bounded_as_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lunaroute.wire.websocket.MAX_INFLATED_BYTES", 4 << 20)
+    reader = FrameReader(deflate=True, limit=1024)
+    deflate = Deflater()
+    parts = [deflate(bytes(1 << 20)) + b"\0\0\xff\xff" for _ in range(6)]
+    frames = [frame(part, 0 if n else 1, fin=n == 5, rsv1=not n) for n, part in enumerate(parts)]
+    assert [m.truncated for m in read(reader, frames)] == [True]
+    assert reader.error is not None
 
 
 def test_never_ending_fragments_cost_bounded_memory() -> None:
     reader = FrameReader(limit=10_000)
     reader.feed(frame(b"", fin=False))
     for _ in range(5000):
-        reader.feed(frame(b"abcdefghij", 0, fin=False))
-    assert sum(map(len, reader._pieces)) == 10_000
-    assert len(reader._pieces) <= 1025
+        assert reader.feed(frame(b"abcdefghij", 0, fin=False)) == []
+    assert reader.reading
+    rest = reader.rest()
+    assert rest is not None and rest.truncated and len(rest.data) == 10_000
+    assert read(reader, [frame(b"", 0), frame(b"next")]) == [rest, text(b"next")]
+
+
+def test_a_large_frame_in_single_bytes_costs_its_size() -> None:
+    reader = FrameReader()
+    raw = frame(b"z" * 200_000, mask=KEY)
+    tracemalloc.start()
+    try:
+        messages = read(reader, pieces(raw, 1))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert messages == [text(b"z" * 200_000)]
+    assert peak < 2_000_000
+
+
+def test_a_frame_that_promises_more_than_there_is_memory() -> None:
+    reader = FrameReader(limit=100)
+    head = b"\x81\x7f" + (1 << 62).to_bytes(8, "big")
+    assert read(reader, [head, *[b"x" * 65536] * 50]) == []
+    assert reader.error is None
+    assert reader.rest() == WsMessage("text", b"x" * 100, truncated=True)
+
+
+# RFC 7692 section 7.2.3: one message in each of the forms that a deflate block may take
+STREAMS = [
+    ("fixed-block", bytes.fromhex("f248cdc9c90700")),
+    ("stored-block", bytes.fromhex("000500faff48656c6c6f00")),
+    ("final-block", bytes.fromhex("f348cdc9c9070000")),
+    ("two-blocks", bytes.fromhex("f248050000 00ffffcac9c90700".replace(" ", ""))),
+]
+
+
+@pytest.mark.parametrize("size", [1, 100], ids=["bytes", "whole"])
+@pytest.mark.parametrize("packed", [c[1] for c in STREAMS], ids=[c[0] for c in STREAMS])
+def test_deflate_blocks_of_the_standard(packed: bytes, size: int) -> None:
+    reader = FrameReader(deflate=True)
+    raw = frame(packed, rsv1=True) + frame(Deflater()(b"and on"), rsv1=True)
+    assert read(reader, pieces(raw, size)) == [text(b"Hello"), text(b"and on")]
+
+
+def test_streams_without_end_in_one_message() -> None:
+    """Each ends at once and costs a fresh window: a few bytes must not buy seconds."""
+    reader = FrameReader(deflate=True)
+    one = bytes.fromhex("0300")  # a final block that holds nothing
+    assert reader.feed(frame(one * 100_000, rsv1=True)) == []
+    assert reader.error == "compressed data in too many streams"
+
+
+def test_no_rest_between_messages() -> None:
+    reader = FrameReader()
+    reader.feed(frame(b"whole") + frame(b"p", 9) + b"\x81")
+    assert (reader.reading, reader.rest()) == (False, None)
 
 
 BROKEN = [
@@ -169,13 +245,53 @@ def test_any_bytes_any_cut(raw: bytes, deflate: bool) -> None:
     assert whole.error == cut.error
 
 
-@given(st.lists(st.binary(max_size=200), max_size=6), st.booleans(), st.lists(st.integers(0, 1500), max_size=8))
-def test_any_messages_any_cut(said: list[bytes], masked: bool, cuts: list[int]) -> None:
-    deflate = Deflater()
-    raw = b"".join(frame(deflate(each), rsv1=True, mask=KEY if masked else b"") for each in said)
+Said = list[tuple[bytes, int, int, bool, bool]]
+MESSAGES = st.lists(
+    st.tuples(st.binary(max_size=200), st.integers(1, 4), st.sampled_from((1, 2)), st.booleans(), st.booleans()),
+    max_size=6,
+)
+
+
+def spoken(said: Said, *, masked: bool, keep: bool) -> tuple[bytes, list[WsMessage]]:
+    """Messages as frames: (content, fragments, opcode, compressed, with a ping between), and how they are read."""
+    deflate = Deflater(keep=keep)
+    mask = KEY if masked else b""
+    raw, messages = b"", []
+    for content, parts, opcode, packed, ping in said:
+        payload = deflate(content) if packed else content
+        step = len(payload) // parts + 1
+        for part in range(parts):
+            piece = payload[part * step : (part + 1) * step]
+            raw += frame(piece, 0 if part else opcode, fin=part == parts - 1, rsv1=packed and not part, mask=mask)
+            if ping and part < parts - 1:
+                raw += frame(b"p", 9, mask=mask)
+                messages.append(WsMessage("ping", b"p"))
+        messages.append(WsMessage("text" if opcode == 1 else "binary", content))
+    return raw, messages
+
+
+@given(MESSAGES, st.booleans(), st.booleans(), st.lists(st.integers(0, 1500), max_size=8))
+def test_any_messages_any_cut(said: Said, masked: bool, keep: bool, cuts: list[int]) -> None:
+    raw, messages = spoken(said, masked=masked, keep=keep)
     places = sorted({0, len(raw), *(c for c in cuts if c < len(raw))})
-    pieces = [raw[a:b] for a, b in itertools.pairwise(places)]
-    assert [m.data for m in read(FrameReader(deflate=True), pieces)] == said
+    reader = FrameReader(deflate=True, no_context=not keep)
+    assert read(reader, [raw[a:b] for a, b in itertools.pairwise(places)]) == messages
+    assert (reader.error, reader.reading) == (None, False)
+
+
+@given(MESSAGES, st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), min_size=1, max_size=6), st.booleans())
+def test_mutated_frames_never_raise_and_cost_no_more_than_they_hold(
+    said: Said, changes: list[tuple[int, int]], masked: bool
+) -> None:
+    raw = bytearray(spoken(said, masked=masked, keep=True)[0])
+    for place, value in changes:
+        if raw:
+            raw[place % len(raw)] = value
+    whole, cut = FrameReader(deflate=True, limit=500), FrameReader(deflate=True, limit=500)
+    found = read(whole, [bytes(raw)])
+    assert found == read(cut, pieces(bytes(raw), 1))
+    assert (whole.error, whole.reading) == (cut.error, cut.reading)
+    assert all(len(message.data) <= 500 for message in found)
 
 
 @pytest.mark.parametrize(
