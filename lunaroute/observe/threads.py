@@ -50,13 +50,10 @@ Recall = Callable[[bytes], tuple[str, int] | None]
 def scope_of(head: Head, client: str | None, dialect: str, key: bytes) -> bytes:
     """Whose conversations these are: client, dialect and credential under a key. Nothing can be read back from it."""
     made = hashlib.blake2b(key=key[:64], digest_size=16, person=b"scope")
-    for part in (client or "", dialect, *(_owner(head.get(name)) for name in _CREDENTIALS)):
-        made.update(part.encode("utf-8", "replace") + b"\0")
+    # an account stays when the token of its login is replaced
     account = head.get("chatgpt-account-id")
-    if account:
-        # of a login whose token is replaced every hour
-        made = hashlib.blake2b(key=key[:64], digest_size=16, person=b"scope")
-        made.update(f"{client}\0{dialect}\0{account}".encode("utf-8", "replace"))
+    for part in (client or "", dialect, account, *(_owner(head.get(name)) for name in _CREDENTIALS[bool(account) :])):
+        made.update(part.encode("utf-8", "replace") + b"\0")
     return made.digest()
 
 
