@@ -21,11 +21,24 @@ from lunaroute.observe.mask import Mask, Masker
 from lunaroute.observe.news import News, Seen
 from lunaroute.observe.sessions import OWN, client_of, identify, kind_of
 from lunaroute.observe.split import split
+from lunaroute.observe.threads import (
+    SIGNAL as THREAD,
+)
+from lunaroute.observe.threads import (
+    Answers,
+    Memo,
+    Threads,
+    Trail,
+    answer_marks,
+    marks_of,
+    scope_of,
+    trail_of,
+)
 from lunaroute.records import Attempt, Exchange, Opened, SessionKey, State, Timings, Usage
 from lunaroute.tap import ATTEMPT_HEADER, FLAG_WRITTEN
 
 _SESSIONS_KNOWN = 4096
-_PAID = ("turn", "title", "prewarm", "compaction")
+_PAID = ("turn", "title", "prewarm", "compaction", "probe")
 # whose words and tools belong to the conversation
 TOLD = frozenset(("turn", "compaction"))
 
@@ -43,11 +56,11 @@ class Numbers:
         self._last = last
         self._known: OrderedDict[str, list[int]] = OrderedDict()
 
-    def next(self, key: SessionKey) -> int:
-        """The number of one more exchange in this session."""
+    def next(self, key: SessionKey, *, fresh: bool = False) -> int:
+        """The number of one more exchange in this session. fresh: no earlier time can have known it."""
         entry = self._known.get(key.id)
         if entry is None:
-            entry = self._known[key.id] = [0 if key.source == OWN else self._last(key.id), 0]
+            entry = self._known[key.id] = [0 if fresh else self._last(key.id), 0]
             if len(self._known) > _SESSIONS_KNOWN:
                 self._known.popitem(last=False)
         self._known.move_to_end(key.id)
@@ -67,8 +80,8 @@ class Context(msgspec.Struct, kw_only=True):
     """What all exchanges share.
 
     seen: what was said in each session. account_key: by which accounts are told apart. price: fills in what an exchange
-    cost. places: session and number of the exchanges that an earlier observer had begun; running: those it had not
-    ended.
+    cost. threads, answers, memo: what conversations and answers there have been. places: session and number of the
+    exchanges that an earlier observer had begun; running: those it had not ended.
     """
 
     boot_id: str
@@ -79,6 +92,9 @@ class Context(msgspec.Struct, kw_only=True):
     seen: Seen = msgspec.field(default_factory=Seen)
     account_key: bytes = b""
     price: Callable[[Exchange], None] = lambda exchange: None
+    threads: Threads = msgspec.field(default_factory=Threads)
+    answers: Answers = msgspec.field(default_factory=Answers)
+    memo: Memo = msgspec.field(default_factory=Memo)
     places: Mapping[str, tuple[str | None, int | None]] = msgspec.field(default_factory=dict)
     running: frozenset[str] = frozenset()
 
@@ -109,10 +125,15 @@ class Pending:
         self._reader = dialects.reader(self.dialect, context.capture_limit)
         self._asked: Request | None = None
         self._asked_bytes = -1
+        self._recorded: int | None = None
         self._kind: str | None = None
         self._cuts: Cuts | None = None
         self._altered = False
         self._news: News | None = None
+        self._scope = b""
+        self._trail: Trail | None = None
+        self.thread: bytes | None = None
+        self.continues: str | None = None
         self._called: list[int] = []  # when each tool call was complete
         self._last_byte: float | None = None
         self.key: SessionKey | None = None
@@ -161,6 +182,11 @@ class Pending:
         return self._asked is not None
 
     @property
+    def outgrown(self) -> bool:
+        """Whether more of the request has come since it was recorded."""
+        return self._recorded is not None and self._recorded != self.request.raw_bytes
+
+    @property
     def told(self) -> bool:
         """Whether a record with the request as it is now has been made."""
         return self._asked_bytes == self.request.raw_bytes
@@ -173,6 +199,7 @@ class Pending:
         if told in dialects.NAMES and told not in (dialects.OTHER, self.dialect):
             self.dialect = told
             self._reader = dialects.reader(told, self._context.capture_limit)
+            self._kind = None
         if self.attempts:
             # an earlier attempt's refusal was not what the client got
             self._begin_answer("")
@@ -229,6 +256,7 @@ class Pending:
     # --- records ---------------------------------------------------------------------------------------
     def requested(self) -> Exchange:
         """The record of the request as it is now."""
+        self._recorded = self.request.raw_bytes
         self.ask()
         return self._record(None, None)
 
@@ -260,21 +288,37 @@ class Pending:
             self._news = self._context.seen.request(None if alone else self._session_id, self.dialect, body, self._cuts)
 
     def _seat(self, asked: Request) -> None:
+        context = self._context
+        self._scope = scope_of(self.head, self.client, self.dialect, context.account_key)
+        before = context.answers.find(self._scope, asked.previous_response_id)
+        self.continues = before.exchange if before is not None else None
         key = identify(self.head, asked, self.client)
+        if key is None and self.kind in TOLD:
+            key = self._thread(before.session if before is not None else None)
         if key is None:
             # lists of models, probes and the like belong to no conversation: one session for all of a run
-            aside = kind_of(self.method, self.path, self.head, asked, self.dialect) in ("models", "other")
-            if aside and self.transport == "http":
-                key = SessionKey(f"{self._context.boot_id}-other", "none")
+            if self.kind in ("models", "other") and self.transport == "http":
+                key = SessionKey(f"{context.boot_id}-other", "none")
             else:
                 key = SessionKey(self.own_session, OWN, self.client)
         self.key = key
         self.client = key.client or self.client
-        place = self._context.places.get(self.id)
+        place = context.places.get(self.id)
         if place is not None and place[1] is not None:
             self.sequence = place[1]
         else:
-            self.sequence = self._context.numbers.next(key)
+            self.sequence = context.numbers.next(key, fresh=key.id == self.own_session)
+
+    def _thread(self, before: str | None) -> SessionKey | None:
+        """By what was said, for clients that send no signal. None: of a tunnel, whose turns are one session anyway."""
+        context = self._context
+        trail = trail_of(self._scope, marks_of(self.request.body(), context.memo))
+        place = context.places.get(self.id)
+        found = (place[0] if place is not None else None) or before or context.threads.find(trail, self.wall_ns)
+        session = found or self.own_session
+        self._trail = trail
+        self.thread = context.threads.asked(session, trail, self.wall_ns)
+        return SessionKey(session, THREAD, self.client) if found or self.transport == "http" else None
 
     @property
     def _session_id(self) -> str:
@@ -291,7 +335,7 @@ class Pending:
         if self.transport == "websocket" and not self.turn:
             return "handshake"
         method = "POST" if self.turn else self.method
-        return kind_of(method, self.path, self.head, self._asked or Request(), self.dialect)
+        return kind_of(method, self.path, self.head, self._asked or Request(), self.dialect, self.request.body())
 
     def finish(
         self,
@@ -317,7 +361,7 @@ class Pending:
             self.attempts[-1].sent = bool(flags & FLAG_WRITTEN)
         refused = self.status is not None and self.status >= 400 and self.dialect != dialects.OTHER
         known = facts.model is not None or facts.response_id is not None
-        unread = lost or self.response.decode_error or self.status == 101
+        unread = lost or self.response.decode_error or self.status == 101 or self.response.truncated
         if state is State.OK and (facts.error or refused):
             state = State.UPSTREAM_ERROR
         elif state is State.OK and facts.stream and known and not facts.done and not unread:
@@ -354,6 +398,7 @@ class Pending:
         if self.turn and self.status is None:
             record.status = facts.error_status
         kept = self.response.body()
+        self._remember(record, facts, kept)
         record.response_body = mask.body(kept)
         record.response_headers = mask.fields(self.response_head.fields) if self.response_head else []
         record.response_decode_error = self.response.decode_error
@@ -368,6 +413,15 @@ class Pending:
         if record.kind == "title" and record.state is State.OK:
             record.title = self._named(record)
         self._tell_words(record, facts, time_ns)
+
+    def _remember(self, record: Exchange, facts: dialects.Facts, kept: bytes) -> None:
+        """What a later request may go on from."""
+        context = self._context
+        context.answers.told(self._scope, facts.response_id, self.id, self._session_id)
+        if self._trail is not None and record.state is State.OK:
+            said = conversation(self.dialect, b"", kept).answer
+            if said is not None:
+                context.threads.answered(self._session_id, self._trail, answer_marks(said), self.wall_ns)
 
     def _tell_words(self, record: Exchange, facts: dialects.Facts, time_ns: int) -> None:
         """Tool calls, results, and the words that are new."""
@@ -444,6 +498,8 @@ class Pending:
             request_decode_error=self.request.decode_error,
             truncated=self.request.truncated or self.response.truncated,
             project=mask.maybe(asked.project),
+            continues=self.continues,
+            thread=self.thread,
             cuts=self._cuts,
             request_sha256=self.request.sha256,
             request_altered=self._altered or self.request.coded or self.request.truncated or self.turn,

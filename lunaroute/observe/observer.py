@@ -183,6 +183,8 @@ class Observer:
         tunnel = self._tunnels.pop(exchange, None)
         if tunnel is not None:
             records += self._unseen(tunnel.close(state, error, time_ns, lost))
+        if pending.outgrown:
+            records.append(pending.requested())
         return [
             *records,
             pending.finish(state, error, time_ns, flags=flags, lost=lost, received=received_ns, sent=sent_ns),

@@ -40,6 +40,7 @@ CHAIN_LIMIT = 1 << 20
 HEADS_EACH = 3  # exchanges of a session that may become a base: its branches (side calls, retries, subagents)
 HEADS_BYTES = 12 << 20  # of memory, about, that all heads may take
 MARK_BYTES = 100  # of memory that a mark and its place take
+DEPTH_MAX = 2000  # links of a chain: then one stands alone again, so that reading one has a bound
 FIELDS_CHAIN = 32  # links that a chain may have only for the sake of header fields
 GOOD = 0.7  # of a request's bytes: a base that has so much is not compared with others
 
@@ -255,6 +256,8 @@ def _best(cuts: Cuts, heads: Sequence[Head]) -> tuple[Head | None, list[int]]:
     total = cuts.ends[-1] if cuts.ends else 0
     best, best_recipe, most = None, [NEW, len(cuts.ends)] if cuts.ends else [], 0
     for head in heads:
+        if head.depth >= DEPTH_MAX:
+            continue
         recipe = runs(cuts.marks, head.body.marks, head.body.places)
         covered = _covered(recipe, cuts.ends)
         if covered > most:

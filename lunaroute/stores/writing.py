@@ -159,8 +159,7 @@ _LIMIT = (
 )
 FACETS = ("model_used", "client", "provider", "project")
 FACETS_KNOWN = 10_000
-PRICED = frozenset(("turn", "title", "prewarm", "compaction"))
-TURNS = frozenset(("turn", "compaction"))
+PRICED = frozenset(("turn", "title", "prewarm", "compaction", "probe"))
 
 
 class Writing:
@@ -245,7 +244,7 @@ class Writing:
             titled=exchange.kind == "title" and ended,
             jsonl_path=self.locate(exchange.session_id, exchange.started_ns),
             requests=int(first),
-            turns=int(first and exchange.kind in TURNS),
+            turns=int(first and exchange.kind == "turn"),
             model_used=exchange.model_used if ended and exchange.kind != "title" else None,
             # a refused handshake (426) is how a client is told to use HTTP
             errors=int(ended and exchange.state in ERRORS and counted),

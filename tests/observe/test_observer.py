@@ -190,7 +190,7 @@ def test_a_chunked_request_is_told_when_the_answer_begins_and_again_when_it_grew
     assert run(target, [(tap.REQUEST_BODY, 1, MS, b'{"model":')]) == []
     (early,) = run(target, [attempt(1), answer(1, "HTTP/1.1 200 OK")])
     assert isinstance(early, Exchange) and early.request_body == b'{"model":'
-    run(target, [(tap.REQUEST_BODY, 1, 12 * MS, b'"m"}')])
+    assert target.feed(tap.REQUEST_BODY, 1, 12 * MS, b'"m"}') == []
     again, done = run(target, [closed(1)])
     assert isinstance(again, Exchange) and again.state is None and again.request_body == b'{"model":"m"}'
     assert isinstance(done, Exchange) and done.model_requested == "m"
