@@ -183,7 +183,7 @@ def test_a_dead_relay_leaves_interrupted_exchanges(relay: Relay) -> None:
 
 
 def test_a_killed_observer_loses_nothing(relay: Relay) -> None:
-    first, rest = post(1, "/v1/messages", ask(), message()), post(2, "/v1/messages", ask(), message())
+    first, rest = (post(n, "/v1/messages", ask(f"question {n}"), message()) for n in (1, 2))
     relay.tell(first)
     relay.tell(rest[:5])
     relay.until("SELECT count(*) FROM exchanges WHERE session_id IS NOT NULL", [(2,)])
@@ -191,7 +191,7 @@ def test_a_killed_observer_loses_nothing(relay: Relay) -> None:
     relay.process.kill()
     relay.wait()
     relay.tell(rest[5:])
-    relay.tell(post(3, "/v1/messages", ask(), message()))
+    relay.tell(post(3, "/v1/messages", ask("question 3"), message()))
     relay.end()
     relay.ring.add(RESTARTS)
     relay.start()

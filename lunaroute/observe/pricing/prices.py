@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lunaroute.observe.pricing.cost import Cost, Rates, Sum, Unknown, geo_of, mode_of, rates
-from lunaroute.observe.pricing.names import MAX_NAME, UserIndex, Vendors, forms
+from lunaroute.observe.pricing.names import DEFAULTS, MAX_NAME, UserIndex, Vendors, forms
 from lunaroute.observe.pricing.table import USER, Entry, shipped
 from lunaroute.observe.pricing.userfile import UserEntry, read_user_file
 from lunaroute.records import Usage, UsagePart
@@ -82,11 +82,12 @@ class Prices:
         return found[1]
 
     def entries(self) -> Iterator[tuple[str, Entry]]:
-        """All there is as (provider, model), the user's first."""
+        """All there is as (provider, model): the user's first, then the makers', then the resellers'."""
         for each in self.user:
             yield each.provider or "any", each.entry
-        for vendor, entries in shipped().entries.items():
-            for entry in entries:
+        known = shipped().entries
+        for vendor in (*DEFAULTS, *(vendor for vendor in known if vendor not in DEFAULTS)):
+            for entry in known[vendor]:
                 yield vendor, entry
 
     def _shipped(self) -> Vendors:

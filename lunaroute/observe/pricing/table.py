@@ -194,6 +194,7 @@ def _laid_over(provider: Provider, over: Provider | None, table: str, ours: str)
             found.append(Entry(provider=provider.id, model=model, table=ours))
         else:
             entry.model.modes = {**entry.model.modes, **model.modes}
+            entry.model.source, entry.model.read = model.source, model.read
     for entry in found:
         entry.geo = {place.geo: place.times for place in over.geo if entry.model.id in place.models}
         entry.thinking_outside = frozenset(over.thinking_outside)
