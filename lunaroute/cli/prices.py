@@ -111,7 +111,7 @@ def list_(model: str | None, provider: str | None, everything: bool, at: int, as
             table.add_row(_inert(entry.model.id), vendor, *(_dollars(getattr(row, name)) for name in _LISTED), above)
         _print(table)
         known = shipped()
-        _print(f"{len(found)} models. Figures of {known.table}, {known.date}, and our own of {known.overlay}.", "dim")
+        _print(f"{len(found)} {'model' if len(found) == 1 else 'models'}. Figures of {known.table}, {known.date}, and our own of {known.overlay}.", "dim")
         _print("One in full: lunaroute prices show MODEL", "dim")
 
 
