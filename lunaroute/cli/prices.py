@@ -111,7 +111,8 @@ def list_(model: str | None, provider: str | None, everything: bool, at: int, as
             table.add_row(_inert(entry.model.id), vendor, *(_dollars(getattr(row, name)) for name in _LISTED), above)
         _print(table)
         known = shipped()
-        _print(f"{len(found)} {'model' if len(found) == 1 else 'models'}. Figures of {known.table}, {known.date}, and our own of {known.overlay}.", "dim")
+        many = "1 model" if len(found) == 1 else f"{len(found)} models"
+        _print(f"{many}. Figures of {known.table}, {known.date}, and our own of {known.overlay}.", "dim")
         _print("One in full: lunaroute prices show MODEL", "dim")
 
 

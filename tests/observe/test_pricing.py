@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 
 from lunaroute.errors import ConfigError
 from lunaroute.observe.pricing import Cost, Prices
-from lunaroute.observe.pricing.table import FOLDER, Row, read_table, shipped
+from lunaroute.observe.pricing.names import Index
+from lunaroute.observe.pricing.table import FOLDER, Entry, Model, Row, read_table, shipped
 from lunaroute.records import Usage, UsagePart
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -170,11 +171,39 @@ def test_more_tokens_never_cost_less(first: int, more: int, model: str) -> None:
 
 @given(usage=usages)
 def test_unknown_stays_unknown(usage: Usage) -> None:
+    usage.parts = [part for part in usage.parts if part.model is None]
     assert cost(SHARED, usage, "claude-nobody-9").usd is None
     assert cost(SHARED, Usage(), "claude-opus-5").usd is None
 
 
 SHARED = Prices.load()
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["short first", "long first"])
+def test_the_longest_part_of_a_name_wins(order: int) -> None:
+    models = [
+        Model(id="short", starts=["big-"]),
+        Model(id="long", starts=["big-model"]),
+        Model(id="end", ends=["-1"]),
+        Model(id="part", has=["-model-tiny"]),
+        Model(id="pattern", like=[r"^big-model-\d{8}$"]),
+        Model(id="whole", exact=["big-model-whole"]),
+    ][::order]
+    index = Index(Entry(provider="x", model=model, table="t") for model in models)
+    found = {name: entry.model.id if (entry := index.find(name)) else None for name in NAMED}
+    assert found == NAMED
+
+
+NAMED = {
+    "big-thing": "short",
+    "big-model-large": "long",
+    "model-1": "end",
+    "a-model-tiny-b": "part",
+    "big-model-tiny": "part",
+    "big-model-20260101": "pattern",
+    "big-model-whole": "whole",
+    "nothing": None,
+}
 
 
 def test_what_is_remembered_stays_small() -> None:
