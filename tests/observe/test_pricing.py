@@ -187,6 +187,7 @@ def test_the_longest_part_of_a_name_wins(order: int) -> None:
         Model(id="end", ends=["-1"]),
         Model(id="part", has=["-model-tiny"]),
         Model(id="pattern", like=[r"^big-model-\d{8}$"]),
+        Model(id="loose", like=[r"^bi"]),
         Model(id="whole", exact=["big-model-whole"]),
     ][::order]
     index = Index(Entry(provider="x", model=model, table="t") for model in models)
