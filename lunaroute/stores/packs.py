@@ -366,6 +366,12 @@ class Shelf:
         self._trim()
         return made
 
+    def forget(self) -> None:
+        """What is stored has changed."""
+        self._packs.clear()
+        self._last = None
+        self._room = self._keep
+
     def depth(self, exchange: int) -> int:
         """Links below an exchange."""
         return max(0, len(self._chain(exchange)) - 1)
@@ -401,6 +407,7 @@ class Shelf:
         """Begin anew where too much is kept; what was put together last stays."""
         if self._room < 0:
             self._packs.clear()
+            self._blobs.clear()
             self._room = self._keep
 
     def _made(self, pack: Pack, base: Whole | None) -> Whole:

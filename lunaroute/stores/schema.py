@@ -182,6 +182,7 @@ _V2 = (
     """,
     "DROP TABLE exchanges_1",
     "CREATE INDEX exchanges_session ON exchanges (session_id, sequence)",
+    "CREATE INDEX exchanges_started ON exchanges (started_ns)",
     "CREATE INDEX exchanges_running ON exchanges (row) WHERE state IS NULL",
     # base: the exchange whose pieces this one takes up; 0 = none. blobs it names are counted in blobs.uses
     """

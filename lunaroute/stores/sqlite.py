@@ -20,7 +20,7 @@ import msgspec
 
 from lunaroute.errors import StoreError
 from lunaroute.records import Closed, Record, State
-from lunaroute.stores import schema
+from lunaroute.stores import packs, schema, upkeep
 from lunaroute.stores.files import open_private, private_folder
 from lunaroute.stores.writing import Writing
 
@@ -28,6 +28,7 @@ from lunaroute.stores.writing import Writing
 BUSY_TIMEOUT_MS = 250
 # of a new database: packs are 1 to 4 kB, and of pages of 4 kB they would leave a third empty
 PAGE_BYTES = 8192
+RESPONSES = 2000  # exchanges among which an answer's id is looked for
 
 
 class Resume(msgspec.Struct, frozen=True):
@@ -49,12 +50,16 @@ class SqliteStore:
         *,
         warn: Callable[[str], None],
         locate: Callable[[str, int], str | None] = lambda session, started_ns: None,
+        max_age_days: float | None = None,
+        max_size_mb: float | None = None,
         wall: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.path = path
         self._warn = warn
         self._writing = Writing(locate)
         self._wall = wall
+        self._max_age_days = max_age_days
+        self._max_bytes = None if max_size_mb is None else int(max_size_mb * 1024 * 1024)
         self._connection: sqlite3.Connection | None = None
         self._lock: int | None = None
         self._inode: tuple[int, int] | None = None
@@ -247,8 +252,60 @@ class SqliteStore:
             ).fetchone()[0]
         return int(found or 0)
 
-    def tend(self, now: float) -> None:
-        """Nothing is due: the database keeps what it has."""
+    def tend(self, now: float) -> Iterator[upkeep.Progress]:
+        """Retention by age and size, in steps."""
+        yield from upkeep.trim(self._transaction, now, self._max_age_days, self._max_bytes, self._writing.forget)
+        with contextlib.suppress(sqlite3.Error):
+            if self._connection is not None:
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def delete(self, sessions: Sequence[str]) -> Iterator[upkeep.Progress]:
+        """Delete sessions whole, in steps."""
+        yield from upkeep.delete_sessions(self._transaction, sessions, self._writing.forget)
+        with contextlib.suppress(sqlite3.Error):
+            if self._connection is not None:
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def reprice(self, price: upkeep.Price, *, dry_run: bool = False) -> Iterator[upkeep.Progress]:
+        """Price everything anew, in steps."""
+        return upkeep.reprice(self._transaction, price, dry_run=dry_run)
+
+    # --- what an observer asks of an earlier one -----------------------------------------------------
+    def last_request(self, session_id: str) -> tuple[str, bytes] | None:
+        """(dialect, body) of the last turn of a session."""
+        with self._transaction() as connection:
+            found = connection.execute(
+                "SELECT row, dialect FROM exchanges WHERE session_id = ? AND state IS NOT NULL AND kind = 'turn' "
+                "ORDER BY sequence DESC LIMIT 1",
+                (session_id,),
+            ).fetchone()
+            if found is None:
+                return None
+            try:
+                whole = packs.shelf(lambda sql, *values: connection.execute(sql, values).fetchone()).whole(found[0])
+            except StoreError:
+                return None
+        return (found[1] or "", b"".join(whole.pieces)) if whole is not None else None
+
+    def thread(self, digest: bytes) -> tuple[str, int] | None:
+        """(session, when it was last active, wall clock ns) of the conversation with this digest."""
+        with self._transaction() as connection:
+            found = connection.execute(
+                "SELECT session_id, last_at FROM sessions WHERE thread = ? ORDER BY last_at DESC LIMIT 1", (digest,)
+            ).fetchone()
+        if found is None:
+            return None
+        return found[0], int(datetime.fromisoformat(found[1]).replace(tzinfo=UTC).timestamp() * 1e9)
+
+    def response(self, response_id: str) -> tuple[str, str] | None:
+        """(exchange, session) of a recent answer with this id."""
+        with self._transaction() as connection:
+            found: tuple[str, str] | None = connection.execute(
+                "SELECT id, session_id FROM exchanges WHERE row > (SELECT max(row) FROM exchanges) - ? "
+                "AND response_id = ? AND session_id IS NOT NULL ORDER BY row DESC LIMIT 1",
+                (RESPONSES, response_id),
+            ).fetchone()
+        return found
 
     def size(self) -> int:
         """Database and write-ahead log."""

@@ -6,7 +6,7 @@ Must not know files, locks or transactions (stores/sqlite.py): it is given a con
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -171,6 +171,11 @@ class Writing:
         self._heads = packs.Heads(self._recall)
         self._facets: set[tuple[str, str]] = set()
 
+    def forget(self, sessions: Iterable[str]) -> None:
+        """What is stored of these sessions has changed."""
+        for session in sessions:
+            self._heads.forget(session)
+
     def reset(self) -> None:
         """Another database is behind the connection, or a transaction was undone."""
         self._heads = packs.Heads(self._recall)
@@ -258,7 +263,9 @@ class Writing:
             values.update({name: None for name in _ADDED})
         elif exchange.kind in PRICED and exchange.status != 101:
             values["usage_unknown"] = int(row["usage_state"] == "unknown")
-            values["cost_unknown"] = int(exchange.cost_usd is None)
+            # a refusal costs nothing, whether or not somebody says so
+            refused = exchange.status is not None and exchange.status >= 400
+            values["cost_unknown"] = int(exchange.cost_usd is None and not refused)
         return values
 
     def _pack(self, connection: sqlite3.Connection, exchange: Exchange, number: int) -> None:

@@ -203,7 +203,7 @@ def test_sequence_goes_on_where_the_store_left_off() -> None:
     alone = last(run(target, post(3, "/v1/messages", ask(), message())))
     assert [one.sequence, two.sequence, alone.sequence] == [42, 43, 1]
     assert (one.title, two.title) == ("hello", None)
-    assert (alone.session_id, alone.signal) == (f"{BOOT}-3", "own")
+    assert (alone.session_id, alone.signal) == (f"{BOOT}-3", "conversation")
 
 
 def test_what_belongs_to_no_conversation_shares_a_session() -> None:
