@@ -1,7 +1,7 @@
 """Our JSONL files as the exchanges they tell of: the way back into a database. Must not know where the exchanges go.
 
-Ids are kept, so that a store that has an exchange already does not take it twice. What a file does not tell (its line was
-torn) is missing in the exchange; what never ended is `interrupted`.
+Ids are kept, so that a store that has an exchange already does not take it twice. What a file does not tell (its line
+was torn) is missing in the exchange; what never ended is `interrupted`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ UNENDED = "the recording ends before the exchange does"
 _SESSION_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _ID = re.compile(r"[A-Za-z0-9_.-]{1,80}")
 _STARTED = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d{1,6})?")
-_LAST_NS = 253_402_300_799 * 1_000_000_000  # the last second of the year 9999
+_LAST_NS = 250_000_000_000 * 1_000_000_000  # in the year 9892: an end some years later can still be written
 # requests that wait for their answers; beyond it the oldest is given up as interrupted
 _OPEN_BYTES = 256 * 1024 * 1024
 _OPEN = 10_000
@@ -88,7 +88,7 @@ class _Joining:
         asked, body, exact = self._release(line.id)
         if not asked:
             self._trouble(line.number, "the request of this answer is missing")
-        yield from self._exchange(line, {**asked, **line.values}, (body, exact), (line.body, line.exact))
+        yield from self._exchange(line, {**asked, **_known(line.values)}, (body, exact), (line.body, line.exact))
 
     def rest(self) -> Iterator[Exchange]:
         for ident in list(self._open):
@@ -114,8 +114,7 @@ class _Joining:
         self, line: Line, told: dict[str, Any], asked: tuple[bytes, bool], answered: tuple[bytes, bool]
     ) -> Iterator[Exchange]:
         self._done.add(line.id)
-        values = {**self._session, "session_id": self._session_id, **told}
-        values = {name: value for name, value in values.items() if value is not None}
+        values = _known({**self._session, "session_id": self._session_id, **told})
         session = values.get("session_id")
         if not _ID.fullmatch(line.id) or not isinstance(session, str) or not _SESSION_ID.fullmatch(session):
             self._trouble(line.number, "its id, or its session's, is none of ours")
@@ -143,7 +142,7 @@ class _Joining:
         calls: list[PlacedCall] = values.get("tool_calls", [])
         arguments = {call.id: call.arguments for call in reversed(calls)}
         values["tool_calls"] = [
-            call.tool_call(call.result and call.result.result(text_of(call.result))) for call in calls
+            call.tool_call(None if call.result is None else call.result.result(text_of(call.result))) for call in calls
         ]
         values["tool_results"] = [result.result(text_of(result)) for result in values.get("tool_results", [])]
         texts: list[PlacedText] = values.get("texts", [])
@@ -154,6 +153,10 @@ class _Joining:
 
     def _trouble(self, number: int, reason: str) -> None:
         self._on_trouble(Trouble(str(self._path), number, reason))
+
+
+def _known(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _text_of(place: Place, asked: bytes, answered: bytes) -> str | None:

@@ -1,7 +1,11 @@
 """The JSONL store: one file per session, one line per event, for people with `tail -f`, `jq` and `grep`.
 
-Must not know who reads the files. A session's path is fixed when it starts (its day in local time, as `date` says it)
-and stays, however long the session lives. Lines only ever grow at the end.
+Must not know who reads the files (stores/reading.py does). A session's path is fixed when it starts (its day in local
+time, as `date` says it) and stays, however long the session lives. Lines only ever grow at the end.
+
+A file that has not changed for some days becomes `session_<id>.jsonl.zst` (`zstdcat`, `zstdgrep` read it). A session
+that goes on after that gets its plain file back first, so that a session is always one file, `seq` rises in it, and
+`tail -f` shows all of it. Where a crash left both, the plain one counts and the other is removed at the next upkeep.
 """
 
 from __future__ import annotations
@@ -12,13 +16,15 @@ import os
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from lunaroute.errors import StoreError
 from lunaroute.records import Closed, Exchange, Record
-from lunaroute.stores import lines
+from lunaroute.stores import lines, packing
 from lunaroute.stores.files import open_private, private_folder
+from lunaroute.stores.reading import packed
 
 # open files; the least recently used is closed first
 MAX_FILES = 64
@@ -27,21 +33,31 @@ _IDS_KNOWN = 4096
 # how far back a restarted observer looks for what its predecessor wrote: the tap's ring holds no more than this
 _LOOK_BACK = 64 * 1024 * 1024
 _DAY = re.compile(r"^\d{4}-\d\d-\d\d$")
+_OURS = re.compile(r"session_.+\.jsonl(\.zst(\.damaged)?)?")
+_PART = re.compile(r"session_.+\.jsonl(\.zst)?\.part")
+# a file that nobody wrote to for so long is closed at the next upkeep, so that it can be compressed or removed;
+# one in which an exchange is still under way has longer
+IDLE_S = 600.0
+_IDLE_RUNNING_S = 86_400.0
+# of a file that is closed: what it has told last, in case it is given again
+_TOLD_KEPT = 64
+_STEP = 100  # files looked at in one step of upkeep
 
 
 class _File:
     """A session's open file."""
 
-    __slots__ = ("fd", "path", "seq", "told")
+    __slots__ = ("fd", "path", "seq", "told", "used")
 
-    def __init__(self, path: Path, look_back: int) -> None:
+    def __init__(self, path: Path, look_back: int, told: dict[str, int]) -> None:
         private_folder(path.parent)
         self.path = path
+        self.used = 0.0
         self.fd = open_private(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
         try:
             size = lines.repair(self.fd)
             self.seq = lines.last_seq(self.fd, size)
-            self.told: OrderedDict[str, int] = OrderedDict(lines.told(self.fd, size, look_back) if look_back else {})
+            self.told: OrderedDict[str, int] = OrderedDict(lines.told(self.fd, size, look_back) if look_back else told)
         except OSError as error:
             os.close(self.fd)
             raise StoreError(f"cannot read {path}: {error.strerror}") from None
@@ -73,12 +89,18 @@ class _File:
         if len(self.told) > _IDS_KNOWN:
             self.told.popitem(last=False)
 
-    def close(self) -> None:
+    def close(self) -> dict[str, int]:
+        """Close it; what must be remembered of what it told."""
         os.close(self.fd)
+        recent = set(list(self.told)[-_TOLD_KEPT:])
+        return {ident: stage for ident, stage in self.told.items() if stage == 1 or ident in recent}
 
 
 class JsonlStore:
-    """See the module. replayed: an earlier observer of this run may have written part of what comes."""
+    """See the module. replayed: an earlier observer of this run may have written part of what comes.
+
+    clock: seconds that only ever rise, for what is in use; how old files are is told by their own dates.
+    """
 
     name = "jsonl"
 
@@ -89,15 +111,21 @@ class JsonlStore:
         warn: Callable[[str], None],
         max_age_days: float | None = None,
         max_size_mb: float | None = None,
+        compress_after_days: float | None = None,
         replayed: bool = False,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.path = folder
         self._warn = warn
         self._max_age_s = None if max_age_days is None else max_age_days * 86400
         self._max_bytes = None if max_size_mb is None else int(max_size_mb * 1024 * 1024)
+        self._compress_after_s = None if compress_after_days is None else compress_after_days * 86400
+        self._clock = clock
         self._look_back = _LOOK_BACK if replayed else 0
         self._files: OrderedDict[str, _File] = OrderedDict()
         self._paths: OrderedDict[str, Path] = OrderedDict()
+        self._told: OrderedDict[str, dict[str, int]] = OrderedDict()
+        self._tending: Generator[None, None, None] | None = None
         self._bytes = 0
 
     def __repr__(self) -> str:
@@ -111,6 +139,8 @@ class JsonlStore:
 
     def close(self) -> None:
         """Close all files."""
+        if self._tending is not None:
+            self._tending.close()
         for file in self._files.values():
             file.close()
         self._files.clear()
@@ -128,7 +158,8 @@ class JsonlStore:
         path = self._paths.get(session_id)
         if path is None:
             name = f"session_{session_id}.jsonl"
-            found = (day / name for day in self._days(newest_first=True) if (day / name).exists())
+            days = self._days(newest_first=True)
+            found = (day / name for day in days if (day / name).exists() or packed(day / name).exists())
             today = time.strftime("%Y-%m-%d", time.localtime(started_ns // 1_000_000_000))
             path = next(found, self.path / today / name)
             self._paths[session_id] = path
@@ -184,44 +215,155 @@ class JsonlStore:
             self._paths.pop(session_id, None)
             file = None
         if file is None:
-            file = _File(self._path(session_id, started_ns), self._look_back)
-            self._files[session_id] = file
+            file = self._open(session_id, started_ns)
             if len(self._files) > MAX_FILES:
-                self._files.popitem(last=False)[1].close()
+                self._shut(next(iter(self._files)))
+        file.used = self._clock()
         self._files.move_to_end(session_id)
         return file
 
-    # --- retention -------------------------------------------------------------------------------------
+    def _open(self, session_id: str, started_ns: int) -> _File:
+        path = self._path(session_id, started_ns)
+        if not path.exists() and packed(path).exists():
+            before = _size(packed(path))
+            if packing.unpack(path):
+                self._bytes += _size(path) - before
+            else:
+                self._warn(f"{packed(path)} is damaged; it was set aside and the session's file is begun anew")
+        file = self._files[session_id] = _File(path, self._look_back, self._told.pop(session_id, {}))
+        return file
+
+    def _shut(self, session_id: str) -> None:
+        self._told[session_id] = self._files.pop(session_id).close()
+        if len(self._told) > _PATHS_KNOWN:
+            self._told.popitem(last=False)
+
+    # --- upkeep ----------------------------------------------------------------------------------------
     def tend(self, now: float) -> None:
-        """Remove what is too old, then the oldest until the rest is small enough; files in use stay."""
-        found: list[tuple[float, int, Path]] = []
-        in_use = {file.path for file in self._files.values()}
+        """All steps of upkeep at once."""
+        for _ in self.tend_steps(now):
+            pass
+
+    def tend_steps(self, now: float) -> Iterator[None]:
+        """Remove what is too old, compress what is old enough, then remove the oldest until the rest is small enough.
+
+        A step takes milliseconds, and between steps anything may be written. Files in use stay. What fails is left as
+        it is; the last step raises the first StoreError. Beginning anew gives up what was not finished.
+        """
+        if self._tending is not None:
+            self._tending.close()
+        self._tending = self._tend(now)
+        return self._tending
+
+    @property
+    def overfull(self) -> bool:
+        """Whether upkeep should come early: more is kept than may be."""
+        return self._max_bytes is not None and self._bytes > self._max_bytes
+
+    def _tend(self, now: float) -> Generator[None, None, None]:
+        self._close_idle()
+        failed: list[StoreError] = []
+        found: list[_Found] = []
         for day in self._days():
             with contextlib.suppress(OSError):
-                for entry in os.scandir(day):
-                    if entry.name.startswith("session_") and entry.is_file(follow_symlinks=False):
-                        said = entry.stat(follow_symlinks=False)
-                        found.append((said.st_mtime, said.st_size, day / entry.name))
+                yield from self._look(day, found)
+        self._bytes = sum(each.size for each in found)
+        yield
         found.sort()
-        total = sum(size for _, size, _ in found)
-        for changed, size, path in found:
-            old = self._max_age_s is not None and now - changed > self._max_age_s
-            much = self._max_bytes is not None and total > self._max_bytes
-            if not (old or much):
-                break
-            if path in in_use:
-                continue
-            self._remove(path)
-            total -= size
-        self._bytes = total
+        yield from self._remove(found, lambda each: self._old(each, now), failed)
+        for each in list(found):
+            if self._compress_after_s is not None and now - each.changed > self._compress_after_s:
+                yield from self._pack(each, found, failed)
+        yield from self._remove(found, lambda each: self.overfull, failed)
         for day in self._days():
             with contextlib.suppress(OSError):
                 day.rmdir()  # only an empty one can be
+        if failed:
+            raise failed[0]
 
-    def _remove(self, path: Path) -> None:
+    def _close_idle(self) -> None:
+        now = self._clock()
+        for session, file in list(self._files.items()):
+            running = 1 in file.told.values()
+            if now - file.used > (_IDLE_RUNNING_S if running else IDLE_S):
+                self._shut(session)
+
+    def _look(self, day: Path, found: list[_Found]) -> Iterator[None]:
+        """What is in a day's folder; what a crash left there goes."""
+        names = set()
+        for number, entry in enumerate(os.scandir(day), start=1):
+            if _PART.fullmatch(entry.name):
+                os.unlink(entry.path)
+            elif _OURS.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                names.add(entry.name)
+            if number % _STEP == 0:
+                yield
+        for number, name in enumerate(sorted(names), start=1):
+            path = day / name
+            if name.endswith(".zst") and name.removesuffix(".zst") in names:
+                os.unlink(path)
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                said = path.stat(follow_symlinks=False)
+                found.append(_Found(said.st_mtime, said.st_size, path))
+            if number % _STEP == 0:
+                yield
+        yield
+
+    def _old(self, each: _Found, now: float) -> bool:
+        return self._max_age_s is not None and now - each.changed > self._max_age_s
+
+    def _in_use(self, path: Path) -> bool:
+        return any(file.path == path for file in self._files.values())
+
+    def _remove(
+        self, found: list[_Found], due: Callable[[_Found], bool], failed: list[StoreError]
+    ) -> Iterator[None]:
+        """Remove from the oldest on as long as they are due."""
+        for number, each in enumerate(list(found), start=1):
+            if not due(each):
+                return
+            if not self._in_use(each.path):
+                try:
+                    self._drop(each)
+                    found.remove(each)
+                except StoreError as error:
+                    failed.append(error)
+            if number % _STEP == 0:
+                yield
+
+    def _drop(self, each: _Found) -> None:
         try:
-            path.unlink()
+            each.path.unlink(missing_ok=True)
         except OSError as error:
-            raise StoreError(f"cannot remove the old file {path}: {error.strerror}") from None
-        session = path.name.removeprefix("session_").removesuffix(".jsonl")
+            raise StoreError(f"cannot remove the old file {each.path}: {error.strerror}") from None
+        self._bytes -= each.size
+        session = each.path.name.removeprefix("session_").partition(".jsonl")[0]
         self._paths.pop(session, None)
+
+    def _pack(self, each: _Found, found: list[_Found], failed: list[StoreError]) -> Iterator[None]:
+        if each.path.suffix != ".jsonl" or not each.size or self._in_use(each.path):
+            return
+        try:
+            yield from packing.pack(each.path, lambda: self._in_use(each.path))
+        except StoreError as error:
+            failed.append(error)
+        small = packed(each.path)
+        if not each.path.exists() and small.exists():
+            self._bytes += _size(small) - each.size
+            found[found.index(each)] = _Found(each.changed, _size(small), small)
+
+
+class _Found(NamedTuple):
+    """A file of ours, as upkeep sees it; in order of age."""
+
+    changed: float
+    size: int
+    path: Path
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

@@ -7,7 +7,6 @@ longest line that is taken.
 from __future__ import annotations
 
 import base64
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ _WINDOW = 1 << 27
 _BOM = b"\xef\xbb\xbf"
 _KINDS = ("session", "request", "response")
 _INT_LIMIT = 1 << 63
+_FLOAT_LIMIT = 1e12  # milliseconds are added to dates: 30 years are enough
 
 
 class Trouble(msgspec.Struct, frozen=True):
@@ -249,7 +249,7 @@ def _parsed(path: str, number: int, data: bytes) -> Iterator[Line | Trouble]:
 def _storable(value: Any) -> bool:
     """Whether the numbers in it are such that a database takes them."""
     if isinstance(value, float):
-        return math.isfinite(value)
+        return abs(value) <= _FLOAT_LIMIT  # false for what is no number, too
     if isinstance(value, int):
         return -_INT_LIMIT <= value < _INT_LIMIT
     if isinstance(value, list | tuple):
