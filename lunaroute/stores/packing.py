@@ -81,8 +81,9 @@ def _squeeze(source: int, target: int, size: int) -> Iterator[None]:
     """One frame that knows its length and has a checksum."""
     window = min(max(size.bit_length(), zstandard.WINDOWLOG_MIN), WINDOW_LOG)
     parameters = zstandard.ZstdCompressionParameters.from_level(
-        LEVEL, source_size=max(size, 1), window_log=window, enable_ldm=size > _LONG, write_content_size=1, write_checksum=1
-    )
+        LEVEL, source_size=max(size, 1), window_log=window, enable_ldm=size > _LONG,
+        write_content_size=1, write_checksum=1,
+    )  # fmt: skip
     squeezing = zstandard.ZstdCompressor(compression_params=parameters).compressobj(size=size)
     at = unsynced = 0
     while at < size:
