@@ -12,7 +12,7 @@ from lunaroute.config import Loaded, flat, load, plain
 from lunaroute.config.settings import SETTINGS, general
 
 FOLDER = Path(__file__).resolve().parent.parent / "examples"
-FILES = sorted(FOLDER.glob("*.yaml"))
+FILES = sorted(file for file in FOLDER.glob("*.yaml") if file.name != "prices.yaml")
 
 
 def loaded(name: str, tmp_path: Path) -> Loaded:

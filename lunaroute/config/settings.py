@@ -105,20 +105,33 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     )
 
 
+class Kept(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long and how much of the database is kept."""
+
+    max_age_days: Annotated[int, Meta(ge=1, le=36_500, description="exchanges that are older are deleted")] = 30
+    max_size_mb: Annotated[int, Meta(ge=1, le=1 << 24, description="above this the oldest exchanges are deleted")] = (
+        1024
+    )
+
+
 class Sqlite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The database."""
 
     enabled: Annotated[bool, Meta(description="write the database")] = True
     path: Annotated[Text, Meta(description="the database file")] = "~/.lunaroute/sessions.db"
+    retention: Kept = Kept()
 
 
 class Retention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How long and how much is kept."""
+    """How long and how much is kept of the log files."""
 
     max_age_days: Annotated[int, Meta(ge=1, le=36_500, description="log files unchanged for longer are deleted")] = 30
     max_size_mb: Annotated[int, Meta(ge=1, le=1 << 24, description="above this the oldest log files are deleted")] = (
         1024
     )
+    compress_after_days: Annotated[
+        int, Meta(ge=0, le=36_500, description="log files unchanged for longer are compressed (.jsonl.zst); 0: never")
+    ] = 3
 
 
 class Jsonl(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -6,7 +6,7 @@ Records wait in memory while the store fails, up to a bound in bytes; beyond it 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from lunaroute.errors import StoreError
 from lunaroute.records import Exchange, Record
@@ -68,11 +68,11 @@ class Sink:
         self._waiting.clear()
         self._bytes = 0
 
-    def tend(self, now: float) -> None:
-        """The store's upkeep; a failure is a warning."""
+    def tend(self, now: float) -> Iterator[object]:
+        """The store's upkeep, in steps; a failure is a warning."""
         if self.error is None and self._opened:
             try:
-                self.store.tend(now)
+                yield from self.store.tend_steps(now)
             except StoreError as error:
                 self._warn(f"{self.store.name}: {error}")
 

@@ -8,27 +8,36 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import gc
+import itertools
 import os
 import signal
 import socket
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from lunaroute._fast.ring import Reader
-from lunaroute.errors import StoreError
-from lunaroute.observe import quiet
+from lunaroute.errors import LunaRouteError, StoreError
+from lunaroute.observe import billing, quiet
 from lunaroute.observe.capture import Allowance
 from lunaroute.observe.control import Control
 from lunaroute.observe.exchange import Context, Numbers
 from lunaroute.observe.mask import Masker
 from lunaroute.observe.metrics import Metrics
+from lunaroute.observe.news import Seen
 from lunaroute.observe.observer import Observer
+from lunaroute.observe.pricing import Prices
 from lunaroute.observe.sink import Sink, settled, weight
+from lunaroute.observe.threads import Answers, Place, Threads
 from lunaroute.records import Exchange, Json, Record
+from lunaroute.stores.files import open_private
 from lunaroute.stores.jsonl import JsonlStore
 from lunaroute.stores.sqlite import Resume, SqliteStore
+
+Value = TypeVar("Value")
 
 COMMIT_S = 0.1
 BATCH_BYTES = 8 * 1024 * 1024
@@ -38,6 +47,9 @@ BUDGET_BYTES = 32 * 1024 * 1024
 TEND_S = 600.0
 IDLE_S = 0.5
 LEFT_OPEN = "LunaRoute was stopped"
+_DONE = object()
+CHORE_S = 0.1  # under load, upkeep gets a step so often
+OVERFULL_S = 10.0
 ORPHANED = "the proxy process ended"
 
 
@@ -78,6 +90,8 @@ class Worker:
         self._batch_bytes = 0
         self._flushed = 0.0
         self._tended = 0.0
+        self._chored = 0.0
+        self._chores: Iterator[object] | None = None
         self._errors = 0
         self._dropped = 0
         self._ui: RunningUi | None = None
@@ -97,6 +111,11 @@ class Worker:
                 capture_limit=int(recording["capture_limit_mb"] * 1024 * 1024),
                 places=resume.places,
                 running=resume.running,
+                seen=Seen(self._asked_store(lambda store, session: store.last_request(session))),
+                threads=Threads(self._asked_store(lambda store, digest: store.thread(digest))),
+                answers=Answers(self._place),
+                account_key=self._account_key(),
+                price=functools.partial(billing.fill, self._prices()),
             ),
             resume.finished,
         )
@@ -117,11 +136,18 @@ class Worker:
                 warn=self._warn,
                 max_age_days=retention["max_age_days"],
                 max_size_mb=retention["max_size_mb"],
+                compress_after_days=retention["compress_after_days"] or None,
                 replayed=self._reader.counters()["observer_restarts_total"] > 0,
             )
             self._sinks.append(self._sink(jsonl))
         if recording["sqlite"]["enabled"]:
-            self._sqlite = SqliteStore(Path(recording["sqlite"]["path"]), warn=self._warn)
+            kept = recording["sqlite"]["retention"]
+            self._sqlite = SqliteStore(
+                Path(recording["sqlite"]["path"]),
+                warn=self._warn,
+                max_age_days=kept["max_age_days"],
+                max_size_mb=kept["max_size_mb"],
+            )
             if jsonl is not None:
                 self._sqlite.locate_by(jsonl.locate)
             self._sinks.append(self._sink(self._sqlite))
@@ -143,6 +169,44 @@ class Worker:
             with contextlib.suppress(StoreError):
                 return self._sqlite.last_sequence(session)
         return 0
+
+    def _asked_store(self, ask: Callable[[SqliteStore, Any], Value | None]) -> Callable[[Any], Value | None]:
+        """A question to the database that has no answer while it cannot be read."""
+
+        def answer(about: Any) -> Value | None:
+            if self._sqlite is not None and self._sqlite.is_open:
+                with contextlib.suppress(StoreError):
+                    return ask(self._sqlite, about)
+            return None
+
+        return answer
+
+    def _place(self, response_id: str) -> Place | None:
+        found = self._asked_store(lambda store, ident: store.response(ident))(response_id)
+        return Place(*found) if found is not None else None
+
+    def _prices(self) -> Prices:
+        try:
+            return Prices.load(Path(self._start["home"]) / "prices.yaml")
+        except LunaRouteError as error:
+            self._warn(f"{error}. Costs are worked out from the shipped prices alone")
+            return Prices.load()
+
+    def _account_key(self) -> bytes:
+        """The key by which accounts are told apart, the same from run to run; without a file only for this run."""
+        path = Path(self._start["home"]) / "account.key"
+        try:
+            with os.fdopen(open_private(path, os.O_RDWR | os.O_CREAT), "r+b") as file:
+                key = file.read(64)
+                if len(key) != 32:
+                    key = os.urandom(32)
+                    file.seek(0)
+                    file.truncate()
+                    file.write(key)
+            return key
+        except (OSError, StoreError) as error:
+            self._warn(f"{path} cannot be kept ({error}); accounts look new after each start")
+            return os.urandom(32)
 
     def _store_figures(self) -> dict[str, dict[str, int]]:
         return {sink.store.name: {"lost": sink.lost, "ok": int(sink.error is None)} for sink in self._sinks}
@@ -254,10 +318,15 @@ class Worker:
                 self._flush(now)
             if read:
                 idle = 0
+                if now - self._chored >= CHORE_S:
+                    self._chore()
+                    self._chored = now
                 if now < self._deadline:
                     continue
             if ending:
                 break
+            if self._chore():
+                continue
             if not self._reader.wait(COMMIT_S if self._waiting() else IDLE_S):
                 idle += 1
                 if idle == 4:
@@ -265,6 +334,15 @@ class Worker:
         self._end()
         if self._stop is not None:
             self._control.send({"id": self._stop.get("id"), "ok": True})
+
+    def _chore(self) -> bool:
+        """One step of upkeep, where one is due: only between records, never instead of them."""
+        if self._chores is None:
+            return False
+        if next(self._chores, _DONE) is _DONE:
+            self._chores = None
+            return False
+        return True
 
     def _ending(self) -> bool:
         """Asked before each read: what was written before the end was asked for is then read for certain."""
@@ -333,14 +411,17 @@ class Worker:
         elif self._clear():
             keep = self._observer.keep_from()
             self._reader.release(self._reader.position if keep is None else keep)
-        if now - self._tended >= TEND_S or not self._tended:
+        since = now - self._tended
+        if since >= TEND_S or not self._tended or (since >= OVERFULL_S and self._overfull()):
             self._tended = now
-            for sink in self._sinks:
-                sink.tend(self._clock.now())
+            self._chores = itertools.chain.from_iterable(sink.tend(self._clock.now()) for sink in self._sinks)
         dropped = self._reader.counters()["tap_dropped_events_total"]
         if dropped != self._dropped:
             self._dropped = dropped
             self._warn("the tap's ring was full: recorded bodies are incomplete (counted in /metrics)")
+
+    def _overfull(self) -> bool:
+        return self._chores is None and any(sink.store.overfull for sink in self._sinks)
 
     def _end(self) -> None:
         why = ORPHANED if self._orphaned else LEFT_OPEN

@@ -5,7 +5,7 @@ Must not know where records come from.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -29,8 +29,16 @@ class Store(Protocol):
     def write(self, batch: Sequence[Record]) -> None:
         """Keep the batch; raises StoreError."""
 
-    def tend(self, now: float) -> None:
-        """Regular upkeep (retention), `now` in seconds since the epoch; raises StoreError."""
+    def tend_steps(self, now: float) -> Iterator[object]:
+        """Regular upkeep (retention), `now` in seconds since the epoch; may raise StoreError.
+
+        In steps of some milliseconds: between two of them records may be written. An upkeep that is given up half way
+        leaves nothing wrong behind.
+        """
+
+    @property
+    def overfull(self) -> bool:
+        """Whether upkeep should come early: more is kept than may be."""
 
     def size(self) -> int:
         """Bytes on disk, as far as known."""

@@ -252,7 +252,7 @@ class SqliteStore:
             ).fetchone()[0]
         return int(found or 0)
 
-    def tend(self, now: float) -> Iterator[upkeep.Progress]:
+    def tend_steps(self, now: float) -> Iterator[upkeep.Progress]:
         """Retention by age and size, in steps."""
         yield from upkeep.trim(self._transaction, now, self._max_age_days, self._max_bytes, self._writing.forget)
         with contextlib.suppress(sqlite3.Error):
@@ -306,6 +306,13 @@ class SqliteStore:
                 (RESPONSES, response_id),
             ).fetchone()
         return found
+
+    @property
+    def overfull(self) -> bool:
+        """Whether upkeep should come early: more is kept than may be."""
+        with contextlib.suppress(OSError):
+            return self._max_bytes is not None and self.path.stat().st_size > self._max_bytes
+        return False
 
     def size(self) -> int:
         """Database and write-ahead log."""

@@ -225,7 +225,8 @@ def reprice(transaction: Transaction, price: Price, *, dry_run: bool = False) ->
     while True:
         with transaction() as connection:
             rows = connection.execute(
-                f"SELECT {', '.join(_PRICED_BY)} FROM exchanges WHERE row > ? AND state IS NOT NULL ORDER BY row LIMIT ?",
+                f"SELECT {', '.join(_PRICED_BY)} FROM exchanges WHERE row > ? AND state IS NOT NULL "
+                "ORDER BY row LIMIT ?",
                 (last, PRICED_STEP),
             ).fetchall()
             for each in rows:

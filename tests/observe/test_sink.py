@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -37,10 +37,15 @@ class Shelf:
             raise StoreError(self.fault)
         self.kept += [record.id[-1] for record in batch]
 
-    def tend(self, now: float) -> None:
+    def tend_steps(self, now: float) -> Iterator[object]:
         self.tended.append(now)
+        yield
         if self.fault:
             raise StoreError(self.fault)
+
+    @property
+    def overfull(self) -> bool:
+        return False
 
     def size(self) -> int:
         return 0
@@ -136,11 +141,11 @@ def test_what_the_last_attempt_cannot_store_is_lost_and_said(made: Made) -> None
 
 
 def test_upkeep_only_of_a_store_that_works(made: Made) -> None:
-    made.sink.tend(5.0)
+    assert list(made.sink.tend(5.0)) == []
     made.sink.write([])
-    made.sink.tend(6.0)
+    assert len(list(made.sink.tend(6.0))) == 1
     made.shelf.fault = "cannot remove"
-    made.sink.tend(7.0)
+    assert len(list(made.sink.tend(7.0))) == 1
     assert made.shelf.tended == [6.0, 7.0]
     assert made.warnings == ["shelf: cannot remove"]
 

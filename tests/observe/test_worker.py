@@ -34,11 +34,15 @@ class Relay:
             "providers": {"anthropic": {}, "openai": {}},
             "session_recording": {
                 "enabled": True,
-                "sqlite": {"enabled": True, "path": str(folder / "sessions.db")},
+                "sqlite": {
+                    "enabled": True,
+                    "path": str(folder / "sessions.db"),
+                    "retention": {"max_age_days": 36500, "max_size_mb": 1024},
+                },
                 "jsonl": {
                     "enabled": True,
                     "directory": str(folder / "sessions"),
-                    "retention": {"max_age_days": 30, "max_size_mb": 1024},
+                    "retention": {"max_age_days": 30, "max_size_mb": 1024, "compress_after_days": 3},
                 },
                 "capture_limit_mb": 1,
                 **recording,
@@ -61,10 +65,9 @@ class Relay:
             command += [name, str(fd)]
         self.process = subprocess.Popen(command, pass_fds=fds, stderr=subprocess.PIPE)
         theirs.close()
-        start = {"cmd": "start", "config": self.config, "secrets": [SECRET], "access_tokens": []}
-        self.send(
-            {**start, "boot_id": self.ring.boot_id, "version": "0", "home": "", "proxy_url": "", "started_at_ns": 1}
-        )
+        start = {"cmd": "start", "config": self.config, "secrets": [SECRET], "access_tokens": [], "version": "0"}
+        about = {"boot_id": self.ring.boot_id, "home": str(self.folder), "proxy_url": "", "started_at_ns": 1}
+        self.send({**start, **about})
         self.hear("event", "ready")
 
     def send(self, value: dict[str, Any]) -> None:
@@ -255,7 +258,8 @@ def test_hostile_events_cost_one_record(relay: Relay) -> None:
 
 def test_a_database_that_cannot_be_used_does_not_stop_the_other_store(tmp_path: Path) -> None:
     folder = tmp_path / "data"
-    relay = Relay(folder, sqlite={"enabled": True, "path": str(folder / "sessions" / "x" / "y.db")})
+    kept = {"max_age_days": 30, "max_size_mb": 1024}
+    relay = Relay(folder, sqlite={"enabled": True, "path": str(folder / "sessions" / "x" / "y.db"), "retention": kept})
     (folder / "sessions").mkdir(parents=True, mode=0o700)
     (folder / "sessions" / "x").write_text("a file where a folder is wanted")
     relay.start()
