@@ -90,8 +90,10 @@ def request(messages: list[Any], **more: Any) -> bytes:
 
 def new(words: Words) -> Iterator[Exchange]:
     while True:
-        messages = [{"role": "user", "content": [{"type": "text", "text": words.take(4900)}]} for _ in range(3)]
-        yield request(messages), whole_answer(words, 4500), words.ident("s")
+        session = words.ident("s")
+        for _ in range(10):
+            messages = [{"role": "user", "content": [{"type": "text", "text": words.take(4900)}]} for _ in range(3)]
+            yield request(messages), whole_answer(words, 4500), session
 
 
 def resent(words: Words) -> Iterator[Exchange]:
@@ -108,7 +110,9 @@ def resent(words: Words) -> Iterator[Exchange]:
 
 def small(words: Words) -> Iterator[Exchange]:
     while True:
-        yield request([{"role": "user", "content": words.take(1950)}]), whole_answer(words, 1700), words.ident("s")
+        session = words.ident("s")
+        for _ in range(10):
+            yield request([{"role": "user", "content": words.take(1950)}]), whole_answer(words, 1700), session
 
 
 def stream(words: Words) -> Iterator[Exchange]:

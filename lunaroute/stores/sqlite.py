@@ -105,6 +105,8 @@ class SqliteStore:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("PRAGMA journal_size_limit = 67108864")
+            connection.execute("PRAGMA cache_size = -8192")
+            connection.execute("PRAGMA secure_delete = OFF")
             schema.migrate(connection)
             # touches every b-tree's root: a file cut short or overwritten is found now, not in the middle of a batch
             for table in ("sessions", "exchanges", "bodies", "packs", "blobs", "tool_calls", "search_data"):
