@@ -25,7 +25,10 @@ Json = dict[str, Any]
 
 @dataclass(kw_only=True)
 class Told:
-    """One answer given. `usage` is named by the columns of the record; what this dialect does not tell is missing."""
+    """One answer given. `usage` is named by the columns of the record; what this dialect does not tell is missing.
+
+    calls: (id, name, arguments as JSON or free text) of the tools it asked for.
+    """
 
     dialect: str
     kind: str
@@ -37,6 +40,7 @@ class Told:
     usage: dict[str, int]
     text: str = ""
     number: int = 0
+    calls: list[tuple[str, str, str]] = field(default_factory=list)
 
 
 @dataclass
@@ -136,6 +140,7 @@ class Assistant:
         if call:
             arguments = {"command": COMMAND, "description": "Say a word"}
             blocks.append({"type": "tool_use", "id": f"toolu_{n:04d}e2e", "name": tool, "input": arguments})
+            told.calls.append((f"toolu_{n:04d}e2e", str(tool), json.dumps(arguments)))
         message = {
             "id": told.id, "type": "message", "role": "assistant", "model": told.model, "content": blocks,
             "stop_reason": told.stop, "stop_sequence": None, "usage": start | final,
@@ -168,6 +173,7 @@ class Assistant:
         if call:
             arguments = json.dumps({"command": COMMAND, "description": "Say a word"})
             function = {"name": tool, "arguments": arguments}
+            told.calls.append((f"call_{n:04d}e2e", str(tool), arguments))
             message["tool_calls"] = [{"id": f"call_{n:04d}e2e", "type": "function", "function": function}]
             first = message["tool_calls"][0] | {"index": 0, "function": {"name": tool, "arguments": ""}}
             deltas.append({"tool_calls": [first]})
@@ -210,7 +216,9 @@ class Assistant:
                       "cache_read_tokens": 700 + n}  # fmt: skip
         items: list[Json] = []
         if call:
-            items.append(responses_call(n, str(tool)))
+            made = responses_call(n, str(tool))
+            items.append(made)
+            told.calls.append((made["call_id"], made["name"], made.get("arguments") or made["input"]))
         elif not prewarm:
             part = {"type": "output_text", "text": told.text, "annotations": [], "logprobs": []}
             items.append({"type": "message", "id": f"msg_{n:04d}e2e", "status": "completed", "role": "assistant",
