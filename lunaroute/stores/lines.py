@@ -135,9 +135,10 @@ def _words(text: Text, places: _Places, arguments: dict[str, str]) -> dict[str, 
 
 def _named(struct: msgspec.Struct) -> dict[str, Any]:
     """The struct's fields that are set, without their text."""
-    defaults = type(struct)(**{name: "" for name in ("id", "name") if name in struct.__struct_fields__})
+    needed = {name: "" for name in ("id", "name") if name in struct.__struct_fields__}
+    defaults = type(struct)(**needed)
     named = {name: getattr(struct, name) for name in struct.__struct_fields__ if name != "text"}
-    return {name: value for name, value in named.items() if name == "id" or value != getattr(defaults, name)}
+    return {name: value for name, value in named.items() if name in needed or value != getattr(defaults, name)}
 
 
 class _Places:

@@ -86,7 +86,7 @@ exchanges = st.builds(
     response_decode_error=st.none() | st.text(min_size=1, max_size=9),
     truncated=st.booleans(), lost_bytes=st.integers(0, 99), tool_calls=st.lists(calls, max_size=3),
     tool_results=st.lists(results, max_size=3),
-    texts=st.tuples(st.lists(asked_texts, max_size=2), st.lists(said_texts, max_size=2)).map(lambda both: both[0] + both[1]),
+    texts=st.lists(asked_texts | said_texts, max_size=4),
     limits=st.lists(st.builds(Limit, name=words, used=floats, resets_ns=counts, status=maybe), max_size=2),
     split=st.none() | st.builds(Split, wait_ms=floats, after_ms=floats), cost_usd=floats, cost_kind=maybe,
     request_sha256=maybe, sent_sha256=maybe, response_sha256=maybe, request_altered=st.booleans(),
@@ -215,8 +215,8 @@ def test_lines_of_the_first_release(tmp_path: Path) -> None:
 
 # --- files ------------------------------------------------------------------------------------------
 def test_which_files(tmp_path: Path) -> None:
-    for name in ("session_b.jsonl", "session_a.jsonl.zst", "session_b.jsonl.zst", "notes.jsonl", "session_c.jsonl.part"):
-        (tmp_path / "2026-11-02").mkdir(exist_ok=True)
+    (tmp_path / "2026-11-02").mkdir()
+    for name in ("session_b.jsonl", "session_a.jsonl.zst", "session_b.jsonl.zst", "notes.jsonl", "session_c.part"):
         (tmp_path / "2026-11-02" / name).touch()
     (tmp_path / "2026-11-01").mkdir()
     (tmp_path / "2026-11-01" / "session_z.jsonl").touch()
@@ -238,7 +238,8 @@ def test_an_import_may_be_repeated(tmp_path: Path) -> None:
     for _ in range(3):
         store.write(list(exchanges_of(folder)))
         with store._transaction() as connection:
-            sums.append(connection.execute("SELECT session_id, requests, input_tokens FROM sessions ORDER BY 1").fetchall())
+            asking = "SELECT session_id, requests, input_tokens FROM sessions ORDER BY 1"
+            sums.append(connection.execute(asking).fetchall())
         for path in importing.files_of(folder):
             if path.suffix == ".jsonl":
                 path.with_name(path.name + ".zst").write_bytes(zstandard.compress(path.read_bytes()))

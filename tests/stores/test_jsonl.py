@@ -424,7 +424,8 @@ def resent(turns: int) -> list[Exchange]:
     """A conversation that sends all that was said with each request."""
     said = [os.urandom(500).hex() for _ in range(turns)]
     return [
-        exchange(n, request_body=json.dumps({"messages": said[:n]}).encode(), started_ns=START_NS) for n in range(1, turns)
+        exchange(n, request_body=json.dumps({"messages": said[:n]}).encode(), started_ns=START_NS)
+        for n in range(1, turns)
     ]
 
 
@@ -504,7 +505,7 @@ def test_killed_at_any_step(tmp_path: Path, small_pieces: None, goes_on: bool) -
         held.append((made, steps))
         done = sum(1 for _ in itertools.islice(steps, step)) < step
         found = list(reading.numbered(reading.found(made.path())))
-        assert b"\n".join(line for _, line in found if isinstance(line, bytes)) + b"\n" == content, step
+        assert b"".join(each[1] + b"\n" for each in found if isinstance(each, tuple)) == content, step
         again = Made(folder / "s", compress_after_days=3)
         if goes_on:
             again.store.write([exchange(999)])
@@ -593,7 +594,7 @@ def test_compression_makes_room_before_anything_is_removed(tmp_path: Path) -> No
 
 
 def test_a_link_is_never_followed(tmp_path: Path) -> None:
-    made, content = resting(tmp_path, [exchange(1)])
+    made, _ = resting(tmp_path, [exchange(1)])
     outside = tmp_path / "outside"
     outside.write_bytes(b"x")
     part = made.path().with_name(made.path().name + ".zst.part")

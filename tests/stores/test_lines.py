@@ -121,7 +121,7 @@ def test_so_many_texts_are_looked_for_and_no_more() -> None:
 UNSOUND: list[tuple[str, dict[str, Any], str, Any]] = [
     ("surrogate", {"title": "a\ud800b"}, "title", "a\ufffdb"),
     ("in a list", {"tool_calls": [ToolCall(id="\udfff", name="n")]}, "tool_calls", [{"id": "\ufffd", "name": "n"}]),
-    ("in a text", {"texts": [Text(kind="answer", text="\ud800" * 300)]}, "texts", [{"kind": "answer", "text": "\ufffd" * 300}]),
+    ("in a text", {"texts": [Text(kind="x", text="\ud800" * 300)]}, "texts", [{"kind": "x", "text": "\ufffd" * 300}]),
     ("nul", {"title": "a\0b"}, "title", "a\0b"),
 ]  # fmt: skip
 
