@@ -32,7 +32,10 @@ _BLOCK = 65536
 MAX_LINE = 1 << 30
 # what a line says beside its always present fields, where it is known
 _SESSION_FACTS = ("signal", "parent_session_id", "project")
-_LATE_FACTS = ("limits", "split", "cost_usd", "cost_kind", "price_id", "request_sha256", "response_sha256")
+_LATE_FACTS = (
+    *("error_kind", "cache_miss_reason", "continues", "limits", "credential", "split", "cost_usd", "cost_kind"),
+    *("price_id", "request_sha256", "response_sha256"),
+)
 _ALTERED = ("request_altered", "response_altered")
 ASKED = ("prompt", "tool_result")  # kinds of Text that came with the request; the others are the answer's
 # a text is looked for in a body from this length on, so many times at most, and not in giants: it must stay cheap

@@ -32,8 +32,8 @@ FACTS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("cost", {"cost_usd": 0.0, "cost_kind": "api"}, {"cost_usd": 0.0, "cost_kind": "api"}),
     (
         "digests",
-        {"request_sha256": "aa", "sent_sha256": "aa", "response_sha256": "bb"},
-        {"request_sha256": "aa", "sent_sha256": "aa", "response_sha256": "bb"},
+        {"request_sha256": "aa", "response_sha256": "bb"},
+        {"request_sha256": "aa", "response_sha256": "bb"},
     ),
     ("altered", {"request_altered": True}, {"request_altered": True}),
     (
