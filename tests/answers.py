@@ -109,7 +109,8 @@ class Assistant:
 
     def _tell(self, dialect: str, asked: Json, kind: str, stop: str, text: str) -> Told:
         number = len(self.told) + 1
-        model = f"{asked['model']}-20260901"
+        # as each vendor writes the date of what answered
+        model = f"{asked['model']}-{'20260901' if dialect == 'anthropic' else '2026-04-24'}"
         told = Told(
             dialect=dialect, kind=kind, id=f"{PREFIX[dialect]}{number:04d}e2e", asked=asked["model"], model=model,
             stop=stop, stream=bool(asked.get("stream")), usage={}, text=text, number=number,

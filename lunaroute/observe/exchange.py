@@ -371,6 +371,9 @@ class Pending:
         self.timings.done = self.since(time_ns)
         self.timings.request_received = self.since(received) if received else None
         self.timings.request_sent = self.since(sent) if sent else None
+        if self.turn:
+            # a message passes whole, on a connection that is there
+            self.timings.attempt_started = self.timings.request_received = self.timings.request_sent = 0.0
         if self.attempts:
             self.attempts[-1].sent = bool(flags & FLAG_WRITTEN)
         refused = self.status is not None and self.status >= 400 and self.dialect != dialects.OTHER
