@@ -173,7 +173,7 @@ cdef class Writer:
             # an empty ring starts again at its first pages: under light load only those are ever touched
             self.tail = LOAD(self.base + TAIL)
             if self.tail == self.head:
-                self._skip(offset, fill)
+                self._rewind(offset, fill)
                 offset = 0
                 fill = self.size
         if fill < need:
@@ -216,6 +216,15 @@ cdef class Writer:
         self.head += fill
         STORE(self.base + HEAD, self.head)
 
+    cdef void _rewind(self, uint64_t offset, uint64_t fill) noexcept nogil:
+        """Begin an empty ring anew. What was skipped is empty too, so its room is there at once and not only when the
+        reader has come by. (The tail is the reader's, but of an empty ring it has nothing left to give back: it cannot
+        store another one before it has read what comes now. Head first: between the two it may see the gap, and no
+        negative size.)"""
+        self._skip(offset, fill)
+        self.tail = self.head
+        STORE(self.base + TAIL, self.head)
+
     cdef void _drop(self, int kind, uint64_t payload) noexcept nogil:
         self.count(TAP_DROPPED_EVENTS, 1)
         self.count(TAP_DROPPED_BYTES, payload)
@@ -248,7 +257,7 @@ cdef class Writer:
             return False
         offset = self.head & (self.size - 1)
         if offset:
-            self._skip(offset, self.size - offset)
+            self._rewind(offset, self.size - offset)
         lr_give_back(self.data, (max(self.high, self.populated) + PAGE - 1) & ~<uint64_t>(PAGE - 1))
         self.high = self.populated = 0
         return True
@@ -291,7 +300,13 @@ cdef class Reader:
 
     @property
     def used_bytes(self):
-        return LOAD(self.base + HEAD) - RELAXED(self.base + TAIL)
+        # a ring that is begun anew just now has moved both: they must belong together
+        cdef uint64_t tail, head
+        while True:
+            tail = LOAD(self.base + TAIL)
+            head = LOAD(self.base + HEAD)
+            if LOAD(self.base + TAIL) == tail:
+                return head - tail
 
     @property
     def unread_bytes(self):

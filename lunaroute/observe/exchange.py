@@ -69,7 +69,7 @@ class Numbers:
         return entry[0]
 
     def wants_project(self, session: str) -> bool:
-        """True for a session's first requests: in one of them a client names its folder, if it does at all."""
+        """True for a session's first turns: in one of them a client names its folder, if it does at all."""
         entry = self._known.get(session)
         if entry is None or entry[2] >= _PROJECT_TRIES:
             return False
@@ -289,7 +289,7 @@ class Pending:
             self._altered = True
             self.request.replace(masked)
         self._cuts = None
-        if self.project is None and self._context.numbers.wants_project(self._session_id):
+        if self.project is None and self.kind == "turn" and self._context.numbers.wants_project(self._session_id):
             self.project = self._mask.maybe(project(body))
 
     def _learn(self) -> None:

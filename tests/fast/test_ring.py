@@ -147,6 +147,50 @@ def test_a_gap_is_not_taken_for_the_end() -> None:
     assert reader.read() == [(tap.OPEN, 2, 0, b"far away")]
 
 
+@pytest.mark.parametrize("rewound_by", ["the next exchange", "a pause"])
+def test_a_ring_begun_anew_has_all_its_room(rewound_by: str) -> None:
+    """The gap that is skipped then is no data: nothing may be dropped for it until the reader comes by."""
+    writer, reader = pair_of(8 << 20)
+    for _ in range(6):
+        writer.event(tap.RESPONSE_BODY, 1, 0, b"x" * 250_000)
+    drain(reader)
+    if rewound_by == "a pause":
+        assert writer.idle()
+    told = [event for number in range(40) for event in exchange_of(number)]
+    for event in told:
+        assert writer.event(*event), "there was room"
+    assert counted(writer, "tap_dropped_events_total") == 0
+    assert reader.used_bytes == writer.used() < 5 << 20
+    assert drain(reader) == told
+    assert reader.used_bytes == 0
+
+
+def exchange_of(number: int) -> list[Event]:
+    return [
+        (tap.OPEN, number, 0, b"POST / HTTP/1.1\r\n\r\n"),
+        (tap.REQUEST_BODY, number, 1, b"x" * 100_000),
+        (tap.CLOSE, number, 2, b""),
+    ]
+
+
+def test_light_load_loses_nothing() -> None:
+    """Through several rewinds, with a reader that comes by only now and then, as the observer does."""
+    writer, reader = pair_of(4 << 20)
+    got: list[Event] = []
+    told: list[Event] = []
+    for number in range(400):
+        for event in exchange_of(number)[::2]:
+            told.append(event)
+            assert writer.event(*event)
+        body = (tap.RESPONSE_BODY, number, 1, b"y" * 20_000)
+        told.append(body)
+        assert writer.event(*body)
+        if number % 11 == 10:
+            got += drain(reader)
+    assert got + drain(reader) == told
+    assert counted(writer, "tap_dropped_events_total") == 0
+
+
 def test_reading_is_bounded() -> None:
     writer, reader = pair_of()
     for number in range(20):
