@@ -33,3 +33,5 @@ cdef class Reader:
     cdef int wake_fd
     cdef int64_t busy_at
     cdef readonly str boot_id
+
+    cdef bint _follow(self) noexcept nogil

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections import deque
 from pathlib import Path
 
@@ -288,11 +289,13 @@ print(seen, digest.hexdigest())
 """
 
 
-def test_two_processes_at_full_speed_agree() -> None:
-    """The writer never waits: what the reader did not get must be exactly what was counted as dropped."""
+@pytest.mark.parametrize(("size", "burst"), [(SMALL, 0), (4 << 20, 2000)], ids=["full", "begun anew"])
+def test_two_processes_at_full_speed_agree(size: int, burst: int) -> None:
+    """The writer never waits: what the reader did not get must be exactly what was counted as dropped. Where it lets
+    the reader catch up after each burst, the ring is begun anew again and again, under the reader's eyes."""
     import hashlib
 
-    writer = Writer(SMALL)
+    writer = Writer(size)
     process = subprocess.Popen(
         [sys.executable, "-c", READING, str(writer.ring_fd), str(writer.wake_fd)],
         pass_fds=(writer.ring_fd, writer.wake_fd),
@@ -300,13 +303,19 @@ def test_two_processes_at_full_speed_agree() -> None:
         cwd=Path(tap.__file__).parent.parent,
     )
     kept, digest = 0, hashlib.sha256()
+    kinds = (tap.OPEN, tap.RESPONSE_BODY)  # a ring is begun anew with an exchange
     for number in range(200_000):
         payload = bytes([number % 256]) * (number % 1999)
-        if writer.event(tap.RESPONSE_BODY, number, -number, payload):
+        if writer.event(kinds[number % 2] if burst else tap.RESPONSE_BODY, number, -number, payload):
             kept += 1
             digest.update(payload)
+        if burst and number % burst == 0:
+            until = time.monotonic() + 20
+            while writer.used() and time.monotonic() < until:
+                pass
     writer.close()
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 0
     assert said.decode().split() == [str(kept), digest.hexdigest()]
     assert kept + counted(writer, "tap_dropped_events_total") == 200_000
+    assert not burst or counted(writer, "tap_dropped_events_total") == 0
