@@ -16,8 +16,12 @@ BATCH = 5_000
 START = datetime(2026, 1, 1, tzinfo=UTC)
 RARE = "zanzibar"
 RARE_PROJECT = "/home/me/once"
-_WORDS = [f"{a}{b}{c}" for a in ("re", "un", "con", "pro", "in") for b in ("solv", "form", "duc", "port", "ject", "quir")
-          for c in ("e", "ing", "er", "ed", "ion", "able", "ment")]  # fmt: skip
+_WORDS = [
+    f"{before}{stem}{after}"
+    for before in ("re", "un", "con", "pro", "in")
+    for stem in ("solv", "form", "duc", "port", "ject", "quir")
+    for after in ("e", "ing", "er", "ed", "ion", "able", "ment")
+]
 _MODELS = ("claude-opus-5-5", "claude-sonnet-5", "gpt-5.5", "gpt-5.5-mini")
 _CLIENTS = ("claude-code", "codex", "opencode")
 _TOOLS = ("Bash", "Read", "Edit", "Grep", "Write", "WebFetch")

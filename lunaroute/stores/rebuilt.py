@@ -12,7 +12,19 @@ from typing import Any
 import msgspec
 
 from lunaroute.dialects.canonical import conversation
-from lunaroute.records import Attempt, Exchange, Limit, Split, State, Text, Timings, ToolCall, ToolResult, Usage, UsagePart
+from lunaroute.records import (
+    Attempt,
+    Exchange,
+    Limit,
+    Split,
+    State,
+    Text,
+    Timings,
+    ToolCall,
+    ToolResult,
+    Usage,
+    UsagePart,
+)
 from lunaroute.stores import queries
 from lunaroute.stores.readonly import Connection
 from lunaroute.stores.rows import Bodies, ExchangeRow
@@ -149,6 +161,6 @@ def _json(text: str | None) -> Any:
 
 def _converted(value: Any, kind: Any, otherwise: Any) -> Any:
     try:
-        return msgspec.convert(value, kind)
+        return msgspec.convert(value, kind, strict=False)  # the database has 0 and 1 for what is true
     except msgspec.ValidationError:
         return otherwise

@@ -217,6 +217,7 @@ class Hit(msgspec.Struct, kw_only=True):
     model: str | None = None
     state: str | None = None
     cost_usd: float | None = None
+    cost_kind: str | None = None
     snippets: list[Snippet] = msgspec.field(default_factory=list)
 
 

@@ -185,7 +185,7 @@ def _hit(db: Connection, row: int, snippets: list[Snippet]) -> Hit | None:
     """None where the exchange is gone: the index may still have what retention has just taken."""
     found = db.rows(
         "SELECT e.row, e.id, e.session_id, coalesce(e.sequence, 0) AS sequence, e.started_at, s.title, s.client, "
-        "coalesce(e.model_used, e.model_requested) AS model, e.state, e.cost_usd FROM exchanges AS e "
+        "coalesce(e.model_used, e.model_requested) AS model, e.state, e.cost_usd, e.cost_kind FROM exchanges AS e "
         "LEFT JOIN sessions AS s ON s.session_id = e.session_id WHERE e.row = ?",
         [row],
     )
