@@ -127,7 +127,8 @@ class _Printer:
         tokens = f"{format.exact(row.input_tokens)} tokens in, {format.exact(row.output_tokens)} out"
         cached = f"{format.exact(row.cache_read_tokens)} from the cache" if row.cache_read_tokens else ""
         cost = f"cost {format.cost(row.cost_usd, row.cost_kind, row.cost_unknown)}"
-        facts = [format.client(row.client), row.model_used or row.model_requested, requests, errors, tokens, cached, cost]
+        who = [format.client(row.client), row.model_used or row.model_requested]
+        facts = [*who, requests, errors, tokens, cached, cost]
         self._line(" · ".join(fact for fact in facts if fact), "dim")
         spent = f"{format.span(row.duration_ms)} of requests, {format.span(row.overhead_ms)} of them the proxy"
         times = f"{format.in_full(row.started_at, now)} to {format.in_full(row.last_at, now)} · {spent}"

@@ -1,7 +1,7 @@
 """`sessions show --timeline`: requests and tool calls on one axis of time, with where the time of each went.
 
-Values in, lines out: must not know the database. In a terminal a waterfall, one stretch of work after the other, each on
-an axis of its own (between them somebody thought, or slept); in a pipe a plain table.
+Values in, lines out: must not know the database. In a terminal a waterfall, one stretch of work after the other, each
+on an axis of its own (between them somebody thought, or slept); in a pipe a plain table.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ PARTS = (
     ("proxy", "after_ms", "\N{LEFT HALF BLOCK}", "red"),
 )
 OTHER = ("\N{DARK SHADE}", "white")  # time whose parts are not known
+AXIS = "\N{BOX DRAWINGS LIGHT HORIZONTAL}"
 TOOL = ("\N{BOX DRAWINGS HEAVY HORIZONTAL}", "blue")
 
 
@@ -137,7 +138,8 @@ def _waterfall(found: list[Item]) -> None:
         length = max(item.end_ms for item in stretch) - start
         if pause:
             console.print(Text(f"\N{HORIZONTAL ELLIPSIS} {format.span(pause)} of pause", "dim italic"))
-        axis = f"0 {'':\N{BOX DRAWINGS LIGHT HORIZONTAL}<{max(0, room - len(format.span(length)) - 3)}} {format.span(length)}"
+        end = format.span(length)
+        axis = f"0 {AXIS * max(0, room - len(end) - 3)} {end}"
         console.print(Text(f"{'':<{name_width}} {axis}", "dim"), no_wrap=True, overflow="crop")
         for item in stretch:
             line = Text(no_wrap=True, overflow="ellipsis")
