@@ -36,9 +36,9 @@ _TOOL_PIPE = ("calls", "failures", "unknown", "average_ms", "longest_ms")
 def stats(config: str | None, db: str | None, by: str | None, limit: int | None, as_json: bool, **asked: Any) -> None:
     """Sum up what was recorded: requests, tokens, tools, times, cost.
 
-    Counted are the exchanges that began in the time that was asked for. Days are those of this machine's time zone. What
-    is not known is not counted as zero: it says "at least" (in tables ≥). "API-equivalent" (~) is what an API would
-    have taken for the traffic of a subscription. A tool's time is at most what is shown.
+    Counted are the exchanges that began in the time that was asked for. Days are those of this machine's time zone.
+    What is not known is not counted as zero: it says "at least" (in tables ≥). "API-equivalent" (~) is what an API
+    would have taken for the traffic of a subscription. A tool's time is at most what is shown.
     """
     since, until = record.moments(asked["since"], asked["until"])
     with record.database(config, db) as connection:
@@ -90,8 +90,11 @@ def _table(first: str, *columns: str) -> Table:
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    table.add_column(first.capitalize(), overflow="ellipsis", no_wrap=True, max_width=48)
+    wide = first in ("session", "project")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", expand=wide)
+    table.add_column(
+        first.capitalize(), overflow="ellipsis", no_wrap=True, max_width=None if wide else 30, ratio=1 if wide else None
+    )
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
     return table

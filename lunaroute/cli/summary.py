@@ -82,9 +82,10 @@ def _figures(figures: Figures) -> list[str]:
         rows.append(("Cache read", format.exact(figures.cache_read_tokens)))
         rows.append(("Cache written", format.exact(figures.cache_write_tokens)))
     rows.append(("Output tokens", format.exact(figures.output_tokens)))
-    thinking = format.exact(figures.thinking_tokens)
-    rows.append(("Thinking tokens", thinking if figures.thinking_tokens is None else f"{thinking} (part of the output)"))
-    unknown = f" ({figures.usage_unknown:,} requests did not tell)" if figures.usage_unknown else ""
+    within = "" if figures.thinking_tokens is None else " (part of the output)"
+    rows.append(("Thinking tokens", f"{format.exact(figures.thinking_tokens)}{within}"))
+    silent = f"{figures.usage_unknown:,} {'request' if figures.usage_unknown == 1 else 'requests'}"
+    unknown = f" ({silent} did not tell)" if figures.usage_unknown else ""
     rows.append(("Total tokens", f"{format.exact(figures.total_tokens)}{unknown}"))
     return [f"  {name + ':':<16} {words}" for name, words in rows]
 

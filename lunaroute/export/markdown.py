@@ -73,7 +73,8 @@ def _entry(entry: Entry, who: str) -> str:
     if entry.kind == "tool_call":
         failed = entry.result is not None and entry.result.is_error
         head = f"**{line(entry.name or 'tool')}**{' (failed)' if failed else ''}\n\n"
-        return head + fenced(entry.arguments or "", "json") + (_result(entry.result) if entry.result is not None else "")
+        result = _result(entry.result) if entry.result is not None else ""
+        return head + fenced(entry.arguments or "", "json") + result
     if entry.kind == "tool_result":
         return _result(entry)
     if entry.kind in ("image", "document"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -171,6 +171,33 @@ def exchanges(
     )
     rows = [_exchange(row) for row in found]
     return rows[::-1] if last else rows
+
+
+def every_exchange(db: Connection, since: str | None = None, until: str | None = None) -> Iterator[ExchangeRow]:
+    """All that began in this time, session by session and those of none last; a few hundred in memory at a time."""
+    ids = [
+        row[0]
+        for row in db.rows(
+            "SELECT session_id FROM sessions WHERE last_at >= ? AND started_at < ? ORDER BY started_at, session_id",
+            [bindable(since or ""), bindable(until or "9")],
+        )
+    ]
+    for session_id in ids:
+        after = 0
+        while batch := exchanges(db, session_id, after=after, limit=PAGE_LIMIT):
+            yield from (row for row in batch if _within(row, since, until))
+            after = batch[-1].sequence
+    edge = 0
+    while loose := db.rows(
+        f"SELECT {_EXCHANGE_COLUMNS} FROM exchanges WHERE session_id IS NULL AND row > ? ORDER BY row LIMIT ?",
+        [edge, PAGE_LIMIT],
+    ):
+        yield from (row for each in loose if _within(row := _exchange(each), since, until))
+        edge = loose[-1]["row"]
+
+
+def _within(row: ExchangeRow, since: str | None, until: str | None) -> bool:
+    return (since or "") <= row.started_at < (until or "9999")
 
 
 def exchange(db: Connection, exchange_id: str) -> ExchangeRow:

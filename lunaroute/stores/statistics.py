@@ -27,12 +27,15 @@ MIXED = "mixed"
 class Figures(msgspec.Struct, kw_only=True):
     """What a set of exchanges comes to. turns: without side calls; errors: of the provider, the network or the proxy.
 
+    ended: the requests that took the time in duration_ms and overhead_ms.
+
     total_tokens: all that were processed: input with what a cache gave or took, and output (thinking is part of it).
     usage_unknown, cost_unknown: priced exchanges that are not in the tokens or dollars. cost_kind: api, api_equivalent
     or mixed. duration_ms, overhead_ms: sums, the second None where nothing of it is known.
     """
 
     requests: int = 0
+    ended: int = 0
     turns: int = 0
     errors: int = 0
     input_tokens: int | None = None
@@ -51,7 +54,7 @@ class Figures(msgspec.Struct, kw_only=True):
     @property
     def average_ms(self) -> float | None:
         """Of a request's whole time."""
-        return self.duration_ms / self.requests if self.requests and self.duration_ms is not None else None
+        return self.duration_ms / self.ended if self.ended and self.duration_ms is not None else None
 
     @property
     def overhead_share(self) -> float | None:
@@ -64,7 +67,7 @@ class Figures(msgspec.Struct, kw_only=True):
         average = self.average_ms
         if average is None or self.overhead_ms is None:
             return None
-        return max(0.0, average - self.overhead_ms / self.requests)
+        return max(0.0, average - self.overhead_ms / self.ended)
 
 
 class ToolFigures(msgspec.Struct, kw_only=True):
@@ -107,6 +110,7 @@ class Group(msgspec.Struct, kw_only=True):
     name: str | None = None
     sessions: int = 0
     requests: int = 0
+    ended: int = 0
     errors: int = 0
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -119,7 +123,7 @@ class Group(msgspec.Struct, kw_only=True):
     @property
     def average_ms(self) -> float | None:
         """Of a request's whole time."""
-        return self.duration_ms / self.requests if self.requests and self.duration_ms is not None else None
+        return self.duration_ms / self.ended if self.ended and self.duration_ms is not None else None
 
 
 class Breakdown(msgspec.Struct, kw_only=True):
@@ -144,6 +148,7 @@ _CACHED = (
 )
 _FEW: Mapping[str, str] = {
     "requests": "count(*)",
+    "ended": "count(e.duration_ms)",
     "errors": "sum(CASE e.state WHEN 'ok' THEN 0 ELSE "
     f"ifnull(e.state IN {_among(state.value for state in ERRORS)}, 0) END)",
     "input_tokens": "sum(e.input_tokens)",
@@ -165,11 +170,11 @@ _MANY: Mapping[str, str] = {
     "overhead_ms": "sum(e.overhead_ms)",
 }
 # the same out of what the store keeps summed per session
-_KEPT = {
-    name: {"least_kind": "min(cost_kind)", "most_kind": "max(cost_kind)", "beside_input": _CACHED.format("")}.get(
-        name, f"sum({name})"
-    )
-    for name in _MANY
+_KEPT = {name: f"sum({name})" for name in _MANY} | {
+    "ended": "sum(requests) - (SELECT count(*) FROM exchanges WHERE state IS NULL AND session_id IS NOT NULL)",
+    "least_kind": "min(cost_kind)",
+    "most_kind": "max(cost_kind)",
+    "beside_input": _CACHED.format(""),
 }
 BY: Mapping[str, str] = {
     "model": "coalesce(e.model_used, e.model_requested)",

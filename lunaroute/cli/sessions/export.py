@@ -47,9 +47,9 @@ def export(config: str | None, db: str | None, form: str, output: str | None, fo
         rows = list(_sessions(connection, ident, with_subagents))
         total = sum(row.requests for row in rows)
         with record.progress(f"Writing {form}", total) as step:
-            pieces = _pieces(connection, rows, form, step)
+            pieces: Iterable[str] = _pieces(connection, rows, form, step)
             if output == "-" or (output is None and not sys.stdout.isatty()):
-                out = click.get_binary_stream("stdout")
+                out = sys.stdout.buffer
                 _write(out, pieces)
                 out.flush()
                 return
@@ -87,8 +87,7 @@ def _pieces(db: Connection, rows: list[SessionRow], form: str, step: Callable[[]
         from lunaroute.export import jsonl
 
         return jsonl.pieces(_exchanges(db, rows, step))
-    from lunaroute.export import html, markdown
-    from lunaroute.export.told import Told
+    from lunaroute.export import Told, html, markdown
     from lunaroute.ui.transcript import transcript
 
     def told() -> Iterator[Told]:
