@@ -58,7 +58,9 @@ class Question(msgspec.Struct, frozen=True):
 
 def question(text: str) -> Question:
     """`word`, `begin*`, `"a phrase"`, `src/main.py`; raises BadQuestion where nothing is asked."""
-    asked = queries.bindable(text)[:QUERY_LIMIT]
+    asked = queries.bindable(text)
+    if len(asked) > QUERY_LIMIT:
+        asked = asked[:QUERY_LIMIT].rsplit(maxsplit=1)[0]  # half a word would be found nowhere
     words: dict[tuple[str, bool], None] = {}
     literals: dict[str, None] = {}
     parts = [(found[1], True) if found[2] is None else (found[2], False) for found in _PARTS.finditer(asked)]
