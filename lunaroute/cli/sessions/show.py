@@ -57,7 +57,7 @@ def show(config: str | None, db: str | None, ident: str, full: bool, **how: bool
             exchanges, lambda key: queries.bodies(connection, key), text_limit=NO_LIMIT, bytes_limit=NO_LIMIT
         )
     if how["as_json"]:
-        told = {"session": row, "tools": tools, **{name: getattr(talk, name) for name in talk.__struct_fields__}}
+        told = {"session": row, "tool_calls": tools, **{name: getattr(talk, name) for name in talk.__struct_fields__}}
         click.echo(json.dumps(msgspec.to_builtins(told), indent=2))
     else:
         _Printer(full).print(row, talk, tools)
