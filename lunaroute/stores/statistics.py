@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -126,6 +126,9 @@ class Group(msgspec.Struct, kw_only=True):
         return self.duration_ms / self.ended if self.ended and self.duration_ms is not None else None
 
 
+Counted = TypeVar("Counted", Figures, Group)
+
+
 class Breakdown(msgspec.Struct, kw_only=True):
     """The lines, the dearest first (days: the newest). `tools` instead of groups by tool. left_out: further lines."""
 
@@ -171,7 +174,10 @@ _MANY: Mapping[str, str] = {
 }
 # the same out of what the store keeps summed per session
 _KEPT = {name: f"sum({name})" for name in _MANY} | {
-    "ended": "sum(requests) - (SELECT count(*) FROM exchanges WHERE state IS NULL AND session_id IS NOT NULL)",
+    "ended": "sum(requests) - (SELECT count(*) FROM exchanges WHERE state IS NULL AND session_id IN (SELECT session_id "
+    "FROM sessions WHERE {inside}))",
+    "duration_ms": "nullif(sum(duration_ms), 0)",
+    "overhead_ms": "nullif(sum(overhead_ms), 0)",  # a session has 0 where nothing is known
     "least_kind": "min(cost_kind)",
     "most_kind": "max(cost_kind)",
     "beside_input": _CACHED.format(""),
@@ -191,11 +197,7 @@ def summary(db: Connection, since: str | None = None, until: str | None = None, 
     """The exchanges that began in `since <= t < until` (the database's time text), by their newest sessions."""
     where, values = _range(since, until)
     found = Summary(since=since, until=until, tools=_tools(db, since, until))
-    if since or until:
-        total = db.rows(f"SELECT count(DISTINCT e.session_id) AS sessions, {_listed(_MANY)} {_from(where)}", values)[0]
-    else:
-        total = db.rows(f"SELECT count(*) AS sessions, {_listed(_KEPT)} FROM sessions")[0]
-    found.total, found.session_count = _figures(total), total["sessions"]
+    found.total, found.session_count = _total(db, since, until)
     newest = _newest(db, since, until, max(0, min(limit, ROWS_LIMIT)))
     where.append(f"e.session_id IN ({', '.join('?' * len(newest))})")
     sums = db.rows(
@@ -261,6 +263,26 @@ def _range(since: str | None, until: str | None) -> tuple[list[str], list[Any]]:
             where.append(condition)
             values.append(queries.bindable(value))
     return where, values
+
+
+def _total(db: Connection, since: str | None, until: str | None) -> tuple[Figures, int]:
+    """All of a range, and how many sessions: those that lie in it whole as the store has them summed, the rest anew."""
+    edges = [queries.bindable(since or ""), queries.bindable(until or "9999")]
+    inside, touched = "started_at >= ? AND last_at < ?", "last_at >= ? AND started_at < ?"
+    sums = _listed(_KEPT).format(inside=inside)
+    kept = db.rows(f"SELECT {sums}, count(*) AS sessions FROM sessions WHERE {inside}", [*edges, *edges])[0]
+    total, sessions = _figures(kept), kept["sessions"]
+    if since or until:
+        where, values = _range(since, until)
+        beside = f"SELECT session_id FROM sessions WHERE {touched} AND NOT ({inside})"
+        where.append(f"e.session_id IN ({beside})")
+        rest = db.rows(
+            f"SELECT count(DISTINCT e.session_id) AS sessions, {_listed(_MANY)} {_from(where)}",
+            [*values, *edges, *edges],
+        )[0]
+        _add(total, _figures(rest))
+        sessions += rest["sessions"]
+    return total, sessions
 
 
 def _newest(db: Connection, since: str | None, until: str | None, limit: int) -> dict[str, Any]:
@@ -340,12 +362,12 @@ def _merged(groups: list[Group], names: Mapping[str | None, str | None]) -> list
     return list(out.values())
 
 
-def _add(to: Group, more: Group) -> None:
+def _add(to: Counted, more: Counted) -> None:
     if more.cost_kind is not None:
         to.cost_kind = more.cost_kind if to.cost_kind in (None, more.cost_kind) else MIXED
-    for name in ("sessions", *_FEW):
-        value = getattr(more, name, None)
-        if value is not None:
+    for name in to.__struct_fields__:
+        value = getattr(more, name)
+        if isinstance(value, int | float):
             setattr(to, name, (getattr(to, name) or 0) + value)
 
 

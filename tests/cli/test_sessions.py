@@ -382,7 +382,9 @@ def test_an_export_never_follows_a_link(database: Path, tmp_path: Path) -> None:
 def test_subagents_come_along_where_asked(tmp_path: Path) -> None:
     parts = [("root", None), ("child", "root"), ("grandchild", "child"), ("other", None)]
     made = [
-        recorded.exchange(n, name, sequence=1, parent_session_id=parent, request_body=recorded.ask([recorded.user("q")]))
+        recorded.exchange(
+            n, name, sequence=1, parent_session_id=parent, request_body=recorded.ask([recorded.user("q")])
+        )
         for n, (name, parent) in enumerate(parts, 1)
     ]
     path = recorded.write(tmp_path / "db", made)
@@ -390,7 +392,8 @@ def test_subagents_come_along_where_asked(tmp_path: Path) -> None:
         told = json.loads(run(path, "export", "root", "--format", "har", *words).stdout)
         assert [page["id"] for page in told["log"]["pages"]] == names
         assert [entry["pageref"] for entry in told["log"]["entries"]] == names
-        lines = [json.loads(line) for line in run(path, "export", "root", "--format", "jsonl", *words).stdout.splitlines()]
+        text = run(path, "export", "root", "--format", "jsonl", *words).stdout
+        lines = [json.loads(line) for line in text.splitlines()]
         assert [line["id"] for line in lines if line["type"] == "session"] == names
         assert run(path, "export", "root", *words).stdout.count("<section>") == len(names)
 

@@ -29,10 +29,12 @@ def database(tmp_path: Path) -> Path:
             usage=Usage(input_tokens=490, output_tokens=1166, thinking_tokens=240), cost_usd=0.028, cost_kind="api",
         )  # fmt: skip
         if number == 1:
-            one.tool_calls = [ToolCall(id=f"c{n}", name=name, called_ns=one.started_ns) for n, (name, _) in enumerate(calls)]
+            at = one.started_ns
+            one.tool_calls = [ToolCall(id=f"c{n}", name=name, called_ns=at) for n, (name, _) in enumerate(calls)]
         if number == 2:
             one.tool_results = [
-                ToolResult(id=f"c{n}", success=n != 22, seen_ns=made[0].started_ns + ms * 1_000_000) for n, (_, ms) in enumerate(calls)
+                ToolResult(id=f"c{n}", success=n != 22, seen_ns=made[0].started_ns + ms * 1_000_000)
+                for n, (_, ms) in enumerate(calls)
             ]
         made.append(one)
     return recorded.write(tmp_path / "sessions.db", made)

@@ -53,8 +53,8 @@ def test_the_archive() -> None:
     ("fields", "timings", "whole"),
     [
         (
-            {"split": Split(before_ms=1, connect_ms=10, upload_ms=2, wait_ms=300, first_content_ms=50, generation_ms=900,
-                            after_ms=0.5),
+            {"split": Split(before_ms=1, connect_ms=10, upload_ms=2, wait_ms=300, first_content_ms=50,
+                            generation_ms=900, after_ms=0.5),
              "attempts": [Attempt(number=1, provider="a", origin="https://a", connect_ms=4, tls_ms=6)]},
             {"blocked": 1, "dns": -1, "connect": 10, "ssl": 6, "send": 2, "wait": 300, "receive": 950.5},
             1263.5,

@@ -19,8 +19,8 @@ from tests.ui.test_content import Elements
 
 TAGS = {
     *("!", "html", "head", "meta", "title", "style", "body", "section", "article", "h1", "h2", "h3", "h4", "h5", "h6"),
-    *("dl", "dt", "dd", "p", "span", "div", "details", "summary", "b", "pre", "code", "footer", "a", "strong", "em", "s"),
-    *("br", "hr", "ul", "ol", "li", "blockquote", "table", "thead", "tbody", "tr", "th", "td"),
+    *("dl", "dt", "dd", "p", "span", "div", "details", "summary", "b", "pre", "code", "footer", "a", "strong", "em"),
+    *("s", "br", "hr", "ul", "ol", "li", "blockquote", "table", "thead", "tbody", "tr", "th", "td"),
 }
 ATTRIBUTES = {"decl", "lang", "charset", "name", "content", "http-equiv", "class", "href", "rel", "title", "start"}
 
@@ -46,7 +46,8 @@ def page(*sessions: Told) -> str:
 
 def test_a_conversation() -> None:
     given = told(recorded.tool_loop(), title="Why?", cost_usd=0.14, cost_kind="api_equivalent", cost_unknown=1)
-    given.tools = [ToolRow(session_id="s", call_id="toolu_1", exchange=1, name="Bash", kind="function", duration_ms=850.0)]
+    bash = ToolRow(session_id="s", call_id="toolu_1", exchange=1, name="Bash", kind="function", duration_ms=850.0)
+    given.tools = [bash]
     text = page(given)
     places = [
         text.index(words)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from markdown_it import MarkdownIt
 
@@ -39,8 +41,8 @@ def acting(text: str) -> list[str]:
 
 def sections(text: str) -> list[str]:
     tokens = PARSER.parse(text)
-    inline = zip(tokens, tokens[1:], strict=False)
-    return [after.content for token, after in inline if token.type == "heading_open" and token.tag in ("h1", "h2")]
+    heads = [(token, after) for token, after in pairwise(tokens) if token.type == "heading_open"]
+    return [after.content for token, after in heads if token.tag in ("h1", "h2")]
 
 
 def test_a_conversation() -> None:

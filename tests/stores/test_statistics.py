@@ -77,9 +77,13 @@ def test_the_summary(path: Path) -> None:
 
 def test_what_the_store_keeps_summed_is_what_the_exchanges_come_to(path: Path) -> None:
     with Connection(path) as db:
-        kept, summed = statistics.summary(db).total, statistics.summary(db, "2000-01-01").total
-    assert (kept.overhead_ms, summed.overhead_ms) == (11.0, 11.0)
-    assert kept == summed
+        for since, until in ((None, "2020-01-06 12:00:00"), ("2020-01-07 00:00:00", None)):
+            found = statistics.summary(db, since, until)
+            assert len(found.sessions) == found.session_count == 1
+            assert found.total == found.sessions[0].figures  # the one is the store's own sum, the other of exchanges
+        within = statistics.summary(db, "2020-01-06 10:00:00").total  # the end of one session, and one whole
+        assert (within.requests, within.errors, within.overhead_ms, within.total_tokens) == (3, 1, 1.0, 150)
+        assert statistics.summary(db, "2000-01-01").total == statistics.summary(db).total
 
 
 @pytest.mark.parametrize(

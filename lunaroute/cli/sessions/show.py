@@ -130,7 +130,9 @@ class _Printer:
         who = [format.client(row.client), row.model_used or row.model_requested]
         facts = [*who, requests, errors, tokens, cached, cost]
         self._line(" · ".join(fact for fact in facts if fact), "dim")
-        spent = f"{format.span(row.duration_ms)} of requests, {format.span(row.overhead_ms)} of them the proxy"
+        spent = f"{format.span(row.duration_ms)} of requests"
+        if row.overhead_ms:
+            spent += f", {format.span(row.overhead_ms)} of them the proxy"
         times = f"{format.in_full(row.started_at, now)} to {format.in_full(row.last_at, now)} · {spent}"
         self._line(times, "dim")
         if tools:

@@ -54,7 +54,7 @@ class Item(msgspec.Struct):
     def parts(self) -> list[tuple[float, str, str]]:
         """(milliseconds, sign, colour) in order."""
         if self.tool is not None:
-            return [(self.length_ms or 0.0, *TOOL)]
+            return [(self.length_ms, *TOOL)] if self.length_ms else []
         known = [(getattr(self.row, column) or 0.0, sign, colour) for _, column, sign, colour in PARTS]
         rest = (self.length_ms or 0.0) - sum(part[0] for part in known)
         return [part for part in (*known, (rest, *OTHER)) if part[0] > 0]
