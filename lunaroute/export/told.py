@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from lunaroute.stores.rows import SessionRow, ToolRow
+from lunaroute.ui import format
 from lunaroute.ui.transcript import Transcript
 
 
@@ -18,8 +19,6 @@ class Told(msgspec.Struct):
 
 def facts(row: SessionRow) -> list[tuple[str, str]]:
     """What a heading says of a session: (name, words), the known ones."""
-    from lunaroute.ui import format
-
     start, end = format.iso(row.started_at), format.iso(row.last_at)
     found = [
         ("Session", row.session_id),

@@ -47,9 +47,10 @@ def path(tmp_path: Path) -> Path:
             4, "two", at=later, dialect="responses", provider="openai", client="codex", model_used="gpt-5.5",
             usage=used, timings=Timings(done=1000.0), overhead_ms=None,
         ),
-        recorded.exchange(5, "two", at=later, kind="handshake", status=101, usage=Usage(), timings=Timings(done=9e6)),
+        recorded.exchange(5, "two", at=later, kind="handshake", status=101, usage=Usage(), timings=Timings(done=9e6),
+                          client="codex", provider="openai", model_used=None, model_requested=None),
         recorded.exchange(6, "two", at=later, state=None, usage=Usage(), timings=Timings(), provider="openai",
-                          overhead_ms=None),
+                          client="codex", model_requested="gpt-5.5", model_used=None, overhead_ms=None),
     ]  # fmt: skip
     return recorded.write(tmp_path / "sessions.db", made)
 
@@ -108,8 +109,8 @@ def test_a_range_counts_the_exchanges_that_began_in_it(
 @pytest.mark.parametrize(
     ("by", "lines"),
     [
-        ("model", [("claude-opus-5-5", 2, 4), ("gpt-5.5", 1, 1)]),
-        ("client", [("claude-code", 2, 4), ("codex", 1, 1)]),
+        ("model", [("claude-opus-5-5", 1, 3), ("gpt-5.5", 1, 2)]),
+        ("client", [("claude-code", 1, 3), ("codex", 1, 2)]),
         ("provider", [("anthropic", 1, 3), ("openai", 1, 2)]),
         ("project", [("/p", 1, 3), (None, 1, 2)]),
         ("session", [("one", 1, 3), ("two", 1, 2)]),
