@@ -471,13 +471,16 @@ class Pending:
         return text(" ".join(said.split()), 120) if isinstance(said, str) else None
 
     def _overhead(self) -> float | None:
-        """From the whole request received to the whole request sent, less what connecting took."""
+        """From the whole request received to the whole request sent, less what connecting took; and from the last
+        byte of the answer received to its last byte sent."""
         times = self.timings
         if times.request_received is None or times.request_sent is None or len(self.attempts) != 1:
             return None
         only = self.attempts[0]
         connecting = 0.0 if only.reused else (only.connect_ms or 0.0) + (only.tls_ms or 0.0)
-        return round(max(0.0, times.request_sent - times.request_received - connecting), 3)
+        before = max(0.0, times.request_sent - times.request_received - connecting)
+        after = times.done - self._last_byte if times.done is not None and self._last_byte is not None else 0.0
+        return round(before + max(0.0, after), 3)
 
     def _record(self, state: State | None, error: str | None) -> Exchange:
         asked = self._asked or Request()
