@@ -192,6 +192,14 @@ class SqliteStore:
             self._undo(connection)
             raise
 
+    @contextlib.contextmanager
+    def _looking(self) -> Iterator[sqlite3.Connection]:
+        """For single questions: no transaction, nothing to undo."""
+        try:
+            yield self._live_connection()
+        except sqlite3.Error as error:
+            raise StoreError(f"cannot read {self.path}: {error}") from None
+
     def _undo(self, connection: sqlite3.Connection) -> None:
         with contextlib.suppress(sqlite3.Error):
             connection.execute("ROLLBACK")
@@ -234,7 +242,7 @@ class SqliteStore:
 
     def resume(self, boot_id: str) -> Resume:
         """What this run has already stored (empty at its first start)."""
-        with self._transaction() as connection:
+        with self._looking() as connection:
             rows = connection.execute(
                 "SELECT id, session_id, sequence, state FROM exchanges WHERE id > ? AND id < ? "
                 "ORDER BY started_ns DESC LIMIT 50000",
@@ -248,7 +256,7 @@ class SqliteStore:
 
     def last_sequence(self, session_id: str) -> int:
         """The highest number an exchange of this session has; 0 for an unknown session."""
-        with self._transaction() as connection:
+        with self._looking() as connection:
             found = connection.execute(
                 "SELECT max(sequence) FROM exchanges WHERE session_id = ?", (session_id,)
             ).fetchone()[0]
@@ -275,7 +283,7 @@ class SqliteStore:
     # --- what an observer asks of an earlier one -----------------------------------------------------
     def last_request(self, session_id: str) -> tuple[str, bytes] | None:
         """(dialect, body) of the last turn of a session."""
-        with self._transaction() as connection:
+        with self._looking() as connection:
             found = connection.execute(
                 "SELECT row, dialect FROM exchanges WHERE session_id = ? AND state IS NOT NULL AND kind = 'turn' "
                 "ORDER BY sequence DESC LIMIT 1",
@@ -291,7 +299,7 @@ class SqliteStore:
 
     def thread(self, digest: bytes) -> tuple[str, int] | None:
         """(session, when it was last active, wall clock ns) of the conversation with this digest."""
-        with self._transaction() as connection:
+        with self._looking() as connection:
             found = connection.execute(
                 "SELECT session_id, last_at FROM sessions WHERE thread = ? ORDER BY last_at DESC LIMIT 1", (digest,)
             ).fetchone()
@@ -301,7 +309,7 @@ class SqliteStore:
 
     def response(self, response_id: str) -> tuple[str, str] | None:
         """(exchange, session) of a recent answer with this id."""
-        with self._transaction() as connection:
+        with self._looking() as connection:
             found: tuple[str, str] | None = connection.execute(
                 "SELECT id, session_id FROM exchanges WHERE row > (SELECT max(row) FROM exchanges) - ? "
                 "AND response_id = ? AND session_id IS NOT NULL ORDER BY row DESC LIMIT 1",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -334,8 +335,13 @@ class Writing:
 
 
 def _later(exchange: Exchange, duration_ms: float) -> str:
-    ended = datetime.fromtimestamp(exchange.started_ns / 1e9 + duration_ms / 1000, UTC)
-    return ended.strftime("%Y-%m-%d %H:%M:%S.") + f"{ended.microsecond // 1000:03d}"
+    seconds, rest = divmod(exchange.started_ns + int(duration_ms * 1e6), 1_000_000_000)
+    return f"{_second(seconds)}.{rest // 1_000_000:03d}"
+
+
+@lru_cache(maxsize=4)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _more(exchange: Exchange) -> dict[str, Any]:
