@@ -281,8 +281,8 @@ class SqliteStore:
         return upkeep.reprice(self._transaction, price, dry_run=dry_run)
 
     # --- what an observer asks of an earlier one -----------------------------------------------------
-    def last_request(self, session_id: str) -> tuple[str, bytes] | None:
-        """(dialect, body) of the last turn of a session."""
+    def last_turn(self, session_id: str) -> tuple[str, bytes, list[str]] | None:
+        """(dialect, request body, texts for the search) of the last turn of a session."""
         with self._looking() as connection:
             found = connection.execute(
                 "SELECT row, dialect FROM exchanges WHERE session_id = ? AND state IS NOT NULL AND kind = 'turn' "
@@ -293,9 +293,10 @@ class SqliteStore:
                 return None
             try:
                 whole = packs.shelf(lambda sql, *values: connection.execute(sql, values).fetchone()).whole(found[0])
+                texts = [text for _, text in packs.texts_of(whole.pack)] if whole is not None else []
             except StoreError:
                 return None
-        return (found[1] or "", b"".join(whole.pieces)) if whole is not None else None
+        return (found[1] or "", b"".join(whole.pieces), texts) if whole is not None else None
 
     def thread(self, digest: bytes) -> tuple[str, int] | None:
         """(session, when it was last active, wall clock ns) of the conversation with this digest."""
