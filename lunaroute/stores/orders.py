@@ -80,7 +80,7 @@ class Orders:
     def carry_out(self, asked: Json) -> Steps:
         """The steps of an order; what they return is the answer. Raises StoreError."""
         try:
-            order: Order = msgspec.convert(asked, Order)  # type: ignore[arg-type]
+            order: Order = msgspec.convert(asked, Order)
         except msgspec.ValidationError as error:
             raise StoreError(f"no such order: {error}") from None
         if isinstance(order, Delete):
@@ -158,7 +158,8 @@ class Orders:
                 each.cost_kind = each.cost_kind or SUBSCRIPTION
                 self._fill(each)
         try:
-            self._sqlite.bring(fresh)
+            if fresh:
+                self._sqlite.bring(fresh)
         except _UNSTORABLE:
             if len(batch) > 1:
                 for each in fresh:

@@ -41,7 +41,11 @@ class Resume(msgspec.Struct, frozen=True):
 
 
 class InUse(StoreError):
-    """Another process has the database: it is the one that writes."""
+    """Another process has the database: it is the one that writes. holder: its number, as far as known."""
+
+    def __init__(self, message: str, holder: str) -> None:
+        super().__init__(message)
+        self.holder = holder
 
 
 class SqliteStore:
@@ -144,7 +148,8 @@ class SqliteStore:
             os.close(fd)
             raise InUse(
                 f"{self.path} is in use by another LunaRoute (process {holder or 'unknown'}); "
-                "stop that one or give this one its own session_recording.sqlite.path"
+                "stop that one or give this one its own session_recording.sqlite.path",
+                holder,
             ) from None
         # best effort: the file only tells people who it is, the lock is what counts (and a full disk must not matter)
         with contextlib.suppress(OSError):
