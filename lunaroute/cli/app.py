@@ -21,7 +21,8 @@ COMMANDS = {
     "logs": ("control", "logs", "Print the server's log."),
     "doctor": ("doctor", "doctor", "Check whether traffic flows; say what to do where it does not."),
     "sessions": ("sessions", "sessions", "List and show what was recorded."),
-    "prices": ("prices", "prices", "Show the prices that costs are worked out from, or check your own."),
+    "prune": ("prune", "prune", "Delete now what retention would delete, or say what that is."),
+    "prices": ("prices", "prices", "Show the prices that costs are worked out from; price anew what was recorded."),
     "config": ("configure", "config", "Check the configuration, or show it with the origin of each value."),
     "setup": ("setup", "setup", "Point Codex or Claude Code at the proxy for good, or undo that."),
 }

@@ -17,6 +17,7 @@ import click
 import msgspec
 
 from lunaroute.cli.options import fail, settings
+from lunaroute.cli.record import delete, import_
 from lunaroute.stores import queries
 from lunaroute.stores.readonly import BadQuestion, Connection, NotFound, QueryError
 from lunaroute.stores.rows import ExchangeRow, SessionFilter, SessionRow
@@ -49,6 +50,10 @@ def inert(text: str) -> str:
 @click.group()
 def sessions() -> None:
     """List recorded sessions, or show one of them."""
+
+
+sessions.add_command(delete)
+sessions.add_command(import_)
 
 
 def _database(config: str | None, file: str | None) -> Connection:
