@@ -114,6 +114,20 @@ class Desk:
 
     def open(self) -> None:
         """Listen; raises LunaRouteError. What an earlier run left there is replaced: only one has the database."""
+        try:
+            listener = self._listen()
+        except LunaRouteError:
+            for unused in (self._nudged, self._nudge, self._selector):
+                unused.close()
+            raise
+        self._listener = listener
+        for each in (listener, self._nudged, self._nudge):
+            each.setblocking(False)
+        self._selector.register(listener, selectors.EVENT_READ)
+        self._selector.register(self._nudged, selectors.EVENT_READ)
+        self._thread.start()
+
+    def _listen(self) -> socket.socket:
         private_folder(self.path.parent)
         self._remove_stale()
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -126,12 +140,7 @@ class Desk:
             listener.close()
             raise StartError(f"{self.path}: {error.strerror or error}") from None
         self._mine = (found.st_dev, found.st_ino)
-        self._listener = listener
-        for each in (listener, self._nudged, self._nudge):
-            each.setblocking(False)
-        self._selector.register(listener, selectors.EVENT_READ)
-        self._selector.register(self._nudged, selectors.EVENT_READ)
-        self._thread.start()
+        return listener
 
     def _remove_stale(self) -> None:
         try:
@@ -206,8 +215,8 @@ class Desk:
         try:
             while True:
                 closing = self._closing  # asked before the last answers are looked for
-                waiting = any(client.job is None or client.last for client in self._clients)
-                for key, events in self._selector.select(PATIENCE_S / 4 if waiting else None):
+                late = any(client.job is None or client.last for client in self._clients)
+                for key, events in self._selector.select(0 if closing else PATIENCE_S / 4 if late else None):
                     self._event(key.fileobj, key.data, events)
                 for client in list(self._clients):
                     self._say(client)
