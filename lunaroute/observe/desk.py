@@ -169,6 +169,11 @@ class Desk:
                 if (found.st_dev, found.st_ino) == self._mine:
                     self.path.unlink()
 
+    @property
+    def busy(self) -> bool:
+        """Whether there is something to do."""
+        return self._job is not None or bool(self._jobs)
+
     # --- the main thread ---------------------------------------------------------------------------
     def step(self) -> bool:
         """One step of the oldest order; False where there is none. Never raises."""

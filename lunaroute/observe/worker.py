@@ -52,6 +52,7 @@ LEFT_OPEN = "LunaRoute was stopped"
 _DONE = object()
 CHORE_S = 0.1  # under load, upkeep gets a step so often
 OVERFULL_S = 10.0
+EASY = 16  # with less than this part of the ring unread, what commands ask gets a step after each read
 ORPHANED = "the proxy process ended"
 
 
@@ -208,7 +209,8 @@ class Worker:
     # --- what commands ask -----------------------------------------------------------------------------
     def _open_desk(self) -> None:
         """Once the database is ours: then no other process has this desk."""
-        assert self._orders is not None and self._sqlite is not None
+        if self._desk is not None or self._orders is None or self._sqlite is None or not self._sqlite.is_open:
+            return
         desk = Desk(desk_path(Path(self._start["home"]), self._sqlite.path), self._carry_out, self._wake)
         try:
             desk.open()
@@ -340,6 +342,7 @@ class Worker:
         """Until told to stop, or until the relay is gone; then to the end of the ring."""
         self._start_ui()
         self._control.serve(self.answer, self.orphaned)
+        self._open_desk()
         ui_url = self._ui.url if self._ui else None
         self._control.send({"event": "ready", "ui_url": ui_url, "ui_error": self._ui_error})
         gc.collect()
@@ -354,7 +357,7 @@ class Worker:
                 self._flush(now)
             if read:
                 idle = 0
-                if now - self._chored >= CHORE_S:
+                if now - self._chored >= CHORE_S or self._at_ease():
                     self._chore()
                     self._chored = now
                 if now < self._deadline:
@@ -381,6 +384,10 @@ class Worker:
             self._chores = None
             return False
         return True
+
+    def _at_ease(self) -> bool:
+        """Somebody waits at the desk, and the ring is nearly empty."""
+        return self._desk is not None and self._desk.busy and self._reader.unread_bytes * EASY < self._reader.size
 
     def _ending(self) -> bool:
         """Asked before each read: what was written before the end was asked for is then read for certain."""
@@ -449,8 +456,7 @@ class Worker:
         elif self._clear():
             keep = self._observer.keep_from()
             self._reader.release(self._reader.position if keep is None else keep)
-        if self._desk is None and self._orders is not None and self._sqlite is not None and self._sqlite.is_open:
-            self._open_desk()
+        self._open_desk()
         since = now - self._tended
         if since >= TEND_S or not self._tended or (since >= OVERFULL_S and self._overfull()):
             self._tended = now

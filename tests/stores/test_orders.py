@@ -97,7 +97,7 @@ def sung(sessions: int, turns: int) -> list[Exchange]:
                     request_body=recorded.ask([recorded.user(f"{word} {noise} {each}") for each in range(turn + 1)]),
                     response_body=recorded.stream(recorded.text(f"{word} {noise}")),
                     texts=[Text(kind="prompt", text=f"{word} {noise}"), Text(kind="answer", text=word)],
-                )  # fmt: skip
+                )
             )
     return made
 
@@ -139,6 +139,20 @@ def test_files_go_in_every_form(keeping: Keeping) -> None:
     # a session that goes on begins a new file
     keeping.write(recorded.tool_loop("alpha", first=20))
     assert path.read_bytes().count(b"\n") == 7
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_what_was_under_way_is_told_whole_when_it_ends(keeping: Keeping, closed: bool) -> None:
+    done = recorded.exchange(1, "alpha", request_body=recorded.ask([recorded.user("hi")]))
+    keeping.write([recorded.exchange(1, "alpha", state=None, request_body=done.request_body)])
+    if closed:
+        keeping.jsonl.close()
+        keeping.jsonl.open()
+    keeping.do({"cmd": "delete", "sessions": ["alpha"]})
+    keeping.write([done])
+    (path,) = keeping.folder.rglob("session_alpha.jsonl")
+    assert [json.loads(line)["type"] for line in path.read_text().splitlines()] == ["session", "request", "response"]
+    assert keeping.rows("SELECT session_id, state FROM exchanges") == [("alpha", "ok")]
 
 
 def test_a_file_begun_in_another_folder_goes_too(keeping: Keeping, tmp_path: Path) -> None:
