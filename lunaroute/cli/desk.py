@@ -118,6 +118,11 @@ def ask(loaded: Loaded, order: Json, tell: Tell) -> Json:
         time.sleep(POLL_S)
 
 
+def onward(tell: Tell, before: int, whole: int) -> Tell:
+    """Progress of one order among several."""
+    return lambda done, total: tell(before + done, whole)
+
+
 # --- at the desk --------------------------------------------------------------------------------------------
 def _connect(path: Path) -> socket.socket | None:
     """A connection to the desk; None where nobody is there."""

@@ -1,339 +1,160 @@
-"""`lunaroute sessions delete` and `lunaroute sessions import`: what changes the record by hand.
+"""What the commands over the record share: the database, filters, a console, a progress bar, inert text.
 
-What will happen is found out here, by reading only; it is done by whoever writes (cli/desk.py).
+Recorded text is hostile here too: a terminal obeys control characters, so none reaches it (see `inert`). Into a pipe go
+plain lines without colour, cut nowhere.
 """
 
 from __future__ import annotations
 
-import json
-import os
+import contextlib
+import re
 import sys
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from lunaroute.cli import desk
 from lunaroute.cli.options import fail, settings
+from lunaroute.stores import queries
+from lunaroute.stores.readonly import BadQuestion, Connection, NotFound, QueryError
+from lunaroute.stores.rows import ExchangeRow, SessionFilter, SessionRow
 
 if TYPE_CHECKING:
-    from lunaroute.config import Loaded
-    from lunaroute.stores.orders import Imported
-    from lunaroute.stores.readonly import Connection
+    from rich.console import Console
 
-SHOWN = 20
-_config = click.option("--config", metavar="FILE", default=None, help="Configuration file (YAML).")
-_json = click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
-
-
-class Doomed(NamedTuple):
-    """A session that is to be deleted."""
-
-    session_id: str
-    title: str
-    exchanges: int
-    bytes: int
-    running: int
+BATCH = 500
+LONG_WORK = 40  # exchanges from which a bar says how far it is
+Command = Callable[..., Any]
+# control characters but tab and line feed, and the marks that turn the direction of writing (CVE-2021-42574)
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
-# --- delete ------------------------------------------------------------------------------------------------------
-@click.command("delete", short_help="Delete sessions with everything that is kept of them.")
-@click.argument("idents", nargs=-1, metavar="[ID]...")
-@_config
-@click.option("--with-subagents", is_flag=True, help="The sessions of their subagents, too.")
-@click.option("--older-than", metavar="TIME", default=None, help="Not active since: 12h, 30d, 4w, or 2026-01-31.")
-@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
-@_json
-def delete(
-    idents: tuple[str, ...],
-    config: str | None,
-    with_subagents: bool,
-    older_than: str | None,
-    yes: bool,
-    as_json: bool,
-) -> None:
-    """Delete sessions: their rows, bodies, words in the search index and log files, so that nothing of them can be
-    found in the files any more. ID may be the beginning of an id. Without ID all that --older-than says; with both,
-    those of them that are older. Works while the server runs."""
-    if not idents and older_than is None:
-        raise click.UsageError("Say which: by ID, or with --older-than 30d.")
-    loaded = settings(config, {})
-    with desk.failing():
-        doomed = _doomed(loaded, idents, older_than, with_subagents)
-        if not doomed:
-            click.echo("No session fits; nothing was deleted.", err=True)
-            answer = {"sessions": 0, "exchanges": 0, "freed_bytes": 0, "wiped": True}
-        else:
-            if not yes:
-                _confirm(doomed)
-            answer = _delete(loaded, [each.session_id for each in doomed], sum(each.exchanges for each in doomed))
-    if as_json:
-        click.echo(json.dumps({**answer, "deleted": [each.session_id for each in doomed]}))
-    elif doomed:
-        click.echo(
-            f"Deleted {desk.many(answer['sessions'], 'session')}, {desk.many(answer['exchanges'], 'exchange')};"
-            f" {desk.size(answer['freed_bytes'])} freed."
-        )
-    if not answer["wiped"]:
-        click.echo(
-            "Another program reads the database: its write-ahead log still holds some of it until the next upkeep.",
-            err=True,
-        )
+def inert(text: str) -> str:
+    """The text with every character made visible that a terminal would act on."""
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}" if ord(found[0]) < 256 else "\ufffd", text)
 
 
-def _doomed(loaded: Loaded, idents: Iterable[str], older_than: str | None, with_subagents: bool) -> list[Doomed]:
-    from lunaroute.stores import queries
-    from lunaroute.stores.jsonl import JsonlStore
-    from lunaroute.stores.readonly import BadQuestion, Connection
-
-    recording = loaded.config.session_recording
-    files: dict[str, int] = {}
-    for each in JsonlStore(Path(recording.jsonl.directory), warn=print).files():
-        session = each.path.name.removeprefix("session_").partition(".jsonl")[0]
-        files[session] = files.get(session, 0) + each.size
-    with Connection(Path(recording.sqlite.path)) as db:
-        named = [queries.resolve(db, ident) for ident in idents]
-        if older_than is not None:
-            try:
-                before = queries.since(older_than, datetime.now(UTC))
-            except BadQuestion as error:
-                raise click.BadParameter(str(error), param_hint="--older-than") from None
-            old = [row[0] for row in db.rows("SELECT session_id FROM sessions WHERE last_at < ?", [before])]
-            named = [each for each in named if each in set(old)] if named else old
-        if with_subagents:
-            named = list(_with_children(db, named))
-        return [_facts(db, session, files.get(session, 0)) for session in dict.fromkeys(named)]
+def line(*cells: object) -> None:
+    """One line of a table for a pipe: cells with a tab between them, unknown ones empty."""
+    texts = ("" if cell is None else inert(str(cell)).replace("\t", " ").replace("\n", " ") for cell in cells)
+    click.echo("\t".join(texts))
 
 
-def _with_children(db: Connection, sessions: list[str]) -> Iterator[str]:
-    """The sessions, and those that they started, and so on."""
-    seen: set[str] = set()
-    waiting = sessions[::-1]
-    while waiting:
-        session = waiting.pop()
-        if session not in seen:
-            seen.add(session)
-            yield session
-            found = db.rows("SELECT session_id FROM sessions WHERE parent_session_id = ?", [session])
-            waiting += [row[0] for row in found]
+def console(stderr: bool = False) -> Console:
+    """For a terminal; lines longer than it is wide are wrapped there and nowhere else."""
+    from rich.console import Console
+
+    wraps = (sys.stderr if stderr else sys.stdout).isatty()
+    return Console(highlight=False, markup=False, emoji=False, soft_wrap=not wraps, stderr=stderr)
 
 
-def _facts(db: Connection, session: str, files: int) -> Doomed:
-    title = db.value("SELECT title FROM sessions WHERE session_id = ?", [session]) or "Untitled session"
-    row = db.rows(
-        "SELECT count(*), coalesce(sum(length(data)), 0), count(*) - count(state) FROM exchanges "
-        "LEFT JOIN packs ON packs.exchange = exchanges.row WHERE session_id = ?",
-        [session],
-    )[0]
-    return Doomed(session, desk.printable(title), row[0], row[1] + files, row[2])
+def database_options(command: Command) -> Command:
+    """--config and --db, passed on as `config` and `db`."""
+    command = click.option("--db", metavar="FILE", help="Database file.  [default: the configured one]")(command)
+    return click.option("--config", metavar="FILE", help="Configuration file (YAML).")(command)
 
 
-def _confirm(doomed: list[Doomed]) -> None:
-    for each in doomed[:SHOWN]:
-        running = ", under way: what it sends from now on is recorded anew" if each.running else ""
-        count = desk.many(each.exchanges, "exchange")
-        click.echo(f"{each.session_id}  {each.title[:60]}  ({count}, {desk.size(each.bytes)}{running})", err=True)
-    if len(doomed) > SHOWN:
-        click.echo(f"… and {len(doomed) - SHOWN} more", err=True)
-    if not sys.stdin.isatty():
-        fail("nothing was deleted: there is no terminal to ask at; say --yes", 2)
-    count = desk.many(sum(each.exchanges for each in doomed), "exchange")
-    what = f"Delete {desk.many(len(doomed), 'session')} with {count}, {desk.size(sum(each.bytes for each in doomed))}?"
-    if not click.confirm(what, err=True):
-        fail("nothing was deleted")
+def database_path(config: str | None, db: str | None) -> Path:
+    """The file that --db or else the configuration names."""
+    return Path(db or settings(config, {}).config.session_recording.sqlite.path).expanduser()
 
 
-def _delete(loaded: Loaded, sessions: list[str], exchanges: int) -> dict[str, Any]:
-    answer: dict[str, Any] = {"sessions": 0, "exchanges": 0, "freed_bytes": 0, "wiped": True}
-    with desk.progress("Deleting") as tell:
-        for part in desk.parts(sessions):
-            order = {"cmd": "delete", "sessions": part}
-            told = desk.ask(loaded, order, _onward(tell, answer["exchanges"], exchanges))
-            for name in ("sessions", "exchanges", "freed_bytes"):
-                answer[name] += max(0, told[name])
-            answer["wiped"] = told["wiped"]
-    return answer
-
-
-def _onward(tell: desk.Tell, before: int, whole: int) -> desk.Tell:
-    """Progress of one order among several."""
-    return lambda done, total: tell(before + done, whole)
-
-
-# --- import ------------------------------------------------------------------------------------------------------
-@click.command("import", short_help="Import recordings, or the logs of Claude Code and Codex.")
-@click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.Path(exists=True, path_type=Path))
-@_config
-@click.option(
-    "--claude-code", metavar="[DIR]", is_flag=False, flag_value="", default=None,
-    help="Claude Code's own logs.  [default DIR: ~/.claude/projects]",
-)  # fmt: skip
-@click.option(
-    "--codex", metavar="[DIR]", is_flag=False, flag_value="", default=None,
-    help="Codex's own logs.  [default DIR: ~/.codex/sessions]",
-)  # fmt: skip
-@click.option("--dry-run", is_flag=True, help="Only say what would be imported.")
-@click.option("--strict", is_flag=True, help="End with code 1 where something could not be read.")
-@_json
-def import_(
-    paths: tuple[Path, ...],
-    config: str | None,
-    claude_code: str | None,
-    codex: str | None,
-    dry_run: bool,
-    strict: bool,
-    as_json: bool,
-) -> None:
-    """Import files, or all files in folders: LunaRoute's own session_*.jsonl (also compressed), logs that Claude Code
-    and Codex keep for themselves. What is there already is not taken twice, nor are sessions from a client's log that
-    the proxy recorded itself. Works while the server runs."""
-    loaded = settings(config, {})
-    recording = loaded.config.session_recording
-    if not recording.enabled or not recording.sqlite.enabled:
-        fail("there is no database to import into: session_recording.enabled and .sqlite.enabled must be on")
-    with desk.failing():
-        files = list(dict.fromkeys(map(str, _files(paths, claude_code, codex))))
-        if not files:
-            fail("nothing to import: there is no recording, and no log of Claude Code or Codex", 2)
-        odd = [file for file in files if not _is_text(file)]
-        files = [file for file in files if _is_text(file)]
-        answer = _look(loaded, files) if dry_run or not files else _import(loaded, files)
-        answer["damaged"] += len(odd)
-        answer["troubles"] += [[desk.printable(file), 0, "its name is not UTF-8"] for file in odd]
-    if as_json:
-        click.echo(json.dumps({**answer, "files": len(files), "dry_run": dry_run}))
-    else:
-        _summary(answer, len(files), dry_run)
-    for path, number, reason in answer["troubles"]:
-        place = desk.printable(path) + (f":{number}" if number else "")
-        click.echo(f"{place}: {reason}", err=True)
-    if answer["damaged"] > len(answer["troubles"]):
-        click.echo(f"… and {answer['damaged'] - len(answer['troubles'])} more", err=True)
-    days = recording.sqlite.retention.max_age_days
-    if answer["expiring"]:
-        click.echo(
-            f"{desk.many(answer['expiring'], 'exchange')} of them {'is' if answer['expiring'] == 1 else 'are'} older "
-            f"than {days} days: retention deletes them within minutes. To keep them, raise "
-            "session_recording.sqlite.retention.max_age_days before the import.",
-            err=True,
-        )
-    if strict and answer["damaged"]:
-        sys.exit(1)
-
-
-def _files(paths: Iterable[Path], claude_code: str | None, codex: str | None) -> Iterator[Path]:
-    from lunaroute.stores import foreign, importing
-
-    for path in paths:
-        full = path.absolute()
-        if not path.is_dir():
-            yield full
-            continue
-        yield from importing.files_of(full)
-        for each in sorted(full.rglob("*.jsonl")):
-            if importing.session_of(each) is None and each.is_file() and foreign.log_of(each) is not None:
-                yield each
-    if not paths and claude_code is None and codex is None:
-        raise click.UsageError("Say what: a PATH, --claude-code or --codex.")
-    home = Path(os.environ.get("HOME") or Path.home())
-    claude_home = Path(os.environ.get("CLAUDE_CONFIG_DIR") or home / ".claude")
-    codex_home = Path(os.environ.get("CODEX_HOME") or home / ".codex")
-    for given, usual, kind in (
-        (claude_code, claude_home / "projects", foreign.CLAUDE),
-        (codex, codex_home / "sessions", foreign.CODEX),
-    ):
-        if given is None:
-            continue
-        folder = Path(given).expanduser().absolute() if given else usual
-        if not folder.exists():
-            fail(f"{folder} does not exist; say where the logs are: --claude-code DIR, --codex DIR", 2)
-        yield from (path for path, log in foreign.logs_below(folder) if log.kind == kind)
-
-
-def _import(loaded: Loaded, files: list[str]) -> dict[str, Any]:
-    answers: list[dict[str, Any]] = []
-    whole = sum(map(_size, files))
-    done = 0
-    with desk.progress("Importing") as tell:
-        for part in desk.parts(files):
-            order = {"cmd": "import", "paths": part}
-            answers.append(desk.ask(loaded, order, _onward(tell, done, whole)))
-            done += sum(map(_size, part))
-    return _joined(answers)
-
-
-def _joined(answers: list[dict[str, Any]]) -> dict[str, Any]:
-    whole: dict[str, Any] = dict(answers[0])
-    for answer in answers[1:]:
-        for name in ("imported", "known", "recorded_sessions", "expiring", "damaged"):
-            whole[name] += answer[name]
-        whole["sessions"] = sorted({*whole["sessions"], *answer["sessions"]})
-        whole["troubles"] = whole["troubles"] + answer["troubles"]
-    return whole
-
-
-def _look(loaded: Loaded, files: list[str]) -> dict[str, Any]:
-    """What an import would find; only reads."""
-    from lunaroute.stores.orders import Imported
-    from lunaroute.stores.readonly import Connection, NoRecord
-
-    recording = loaded.config.session_recording
-    tally = Imported(time.time(), recording.sqlite.retention.max_age_days)
+@contextlib.contextmanager
+def database(config: str | None, db: str | None) -> Iterator[Connection]:
+    """The record, open for reading; what goes wrong with it ends the command in words (2: what was asked is wrong)."""
     try:
-        with Connection(Path(recording.sqlite.path)) as db:
-            _count(files, tally, db)
-    except NoRecord:
-        _count(files, tally, None)
-    return tally.told()
+        with Connection(database_path(config, db)) as connection:
+            yield connection
+    except BadQuestion as error:
+        raise click.UsageError(str(error)) from None
+    except QueryError as error:
+        fail(str(error))
 
 
-def _count(files: list[str], tally: Imported, db: Connection | None) -> None:
-    from lunaroute.stores.orders import exchanges_of
-
-    seen: set[str] = set()
-
-    def recorded(session: str) -> bool:
-        sql = "SELECT 1 FROM exchanges WHERE session_id = ? AND coalesce(transport, '') != 'import' LIMIT 1"
-        return db is not None and db.value(sql, [session]) is not None
-
-    with desk.progress("Reading") as tell:
-        for number, file in enumerate(files):
-            tell(number, len(files))
-            for each in exchanges_of(Path(file), tally, recorded):
-                here = db is not None and db.value("SELECT 1 FROM exchanges WHERE id = ?", [each.id]) is not None
-                if here or each.id in seen:
-                    tally.known += 1
-                else:
-                    seen.add(each.id)
-                    tally.take(each)
+_TIME = "30m, 2h, 7d, 4w, or 2026-01-31, or 2026-01-31T14:00"
+_RANGE = (
+    click.option("--since", metavar="TIME", help=f"Not before: {_TIME}."),
+    click.option("--until", metavar="TIME", help="Before this time, written in the same way."),
+)
+_FILTERS = (
+    click.option("--model", metavar="NAME", help="Asked for or answered by this model."),
+    click.option("--provider", metavar="NAME", help="Sent to this provider."),
+    click.option("--client", metavar="NAME", help="From this client, for instance claude-code or codex."),
+    click.option("--project", metavar="FOLDER", help="Of this folder, or a folder whose path ends so."),
+    click.option("--state", type=click.Choice(queries.STATES), help="With an exchange in this state."),
+    click.option("--min-cost", metavar="USD", type=float, help="Of a session that cost at least so much."),
+    click.option("--tool", metavar="NAME", help="Of a session in which this tool was called."),
+)
 
 
-def _summary(answer: dict[str, Any], files: int, dry_run: bool) -> None:
-    count = desk.many(answer["imported"], "exchange")
-    did = f"Would import {count}" if dry_run else f"Imported {count}"
-    words = [f"{did} of {desk.many(len(answer['sessions']), 'session')} from {desk.many(files, 'file')}"]
-    if answer["known"]:
-        words.append(f"{answer['known']:,} known already")
-    if answer["recorded_sessions"]:
-        words.append(f"{desk.many(answer['recorded_sessions'], 'log')} skipped, the proxy recorded those sessions")
-    if answer["damaged"]:
-        words.append(f"{desk.many(answer['damaged'], 'place')} that could not be read")
-    click.echo("; ".join(words) + ".")
+def range_options(command: Command) -> Command:
+    """--since and --until."""
+    for option in reversed(_RANGE):
+        command = option(command)
+    return command
 
 
-def _is_text(name: str) -> bool:
-    """Whether it can be said in JSON."""
+def filter_options(command: Command) -> Command:
+    """All that sessions can be chosen by; `wanted` makes a filter of it."""
+    for option in reversed((*_RANGE, *_FILTERS)):
+        command = option(command)
+    return command
+
+
+def moments(since: str | None, until: str | None) -> tuple[str | None, str | None]:
+    """Two times of the command line as the database's time text."""
+    now = datetime.now(UTC)
+    return tuple(_moment(text, name, now) for text, name in ((since, "--since"), (until, "--until")))  # type: ignore[return-value]
+
+
+def _moment(text: str | None, name: str, now: datetime) -> str | None:
     try:
-        return bool(name.encode())
-    except UnicodeEncodeError:
-        return False
+        return queries.since(text, now) if text else None
+    except BadQuestion as error:
+        raise click.BadParameter(str(error), param_hint=name) from None
 
 
-def _size(path: str) -> int:
+def wanted(words: tuple[str, ...], asked: dict[str, Any]) -> SessionFilter:
+    """The filter that was asked for with `filter_options`, whose values are taken out of `asked`."""
+    since, until = moments(asked.pop("since"), asked.pop("until"))
+    names = ("model", "provider", "client", "project", "state", "min_cost", "tool")
+    return SessionFilter(words=" ".join(words), since=since, until=until, **{name: asked.pop(name) for name in names})
+
+
+def found(db: Connection, ident: str) -> tuple[SessionRow | None, list[ExchangeRow]]:
+    """A session, by its id or the beginning of one, with all of its exchanges; or one exchange with its session."""
     try:
-        return os.stat(path).st_size
-    except OSError:
-        return 0
+        session_id = queries.resolve(db, ident)
+    except NotFound:
+        try:
+            one = queries.exchange(db, ident)
+        except NotFound:
+            one = None
+        if one is None:
+            raise
+        return queries.session(db, one.session_id) if one.session_id else None, [one]
+    return queries.session(db, session_id), list(exchanges(db, session_id))
+
+
+def exchanges(db: Connection, session_id: str) -> Iterator[ExchangeRow]:
+    """All of a session, in their order."""
+    after = 0
+    while batch := queries.exchanges(db, session_id, after=after, limit=BATCH):
+        yield from batch
+        after = batch[-1].sequence
+
+
+@contextlib.contextmanager
+def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
+    """Gives what is to be called for each step. A bar on stderr, where that is a terminal and the work is long."""
+    if total < LONG_WORK or not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda: bar.advance(task)

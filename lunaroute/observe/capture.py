@@ -16,6 +16,8 @@ from lunaroute.observe.decode import Decoder
 _DECODE_FACTOR = 2
 # a body of this size that only waits for its exchange to end waits compressed: many requests of megabytes can be open
 FOLD_BYTES = 128 * 1024
+AHEAD_BYTES = 4096
+AHEAD_AFTER = 16  # pieces
 
 
 class Allowance:
@@ -47,8 +49,8 @@ class Capture:
     """One body."""
 
     __slots__ = (
-        *("_allowance", "_decoder", "_digest", "_folded", "_joined", "_kept", "_pieces"),
-        *("raw_bytes", "truncated"),
+        *("_allowance", "_decoder", "_digest", "_folded", "_joined", "_kept", "_pieces", "_room"),
+        *("coded", "raw_bytes", "truncated"),
     )
 
     def __init__(self, allowance: Allowance, content_encoding: str = "") -> None:
@@ -58,19 +60,19 @@ class Capture:
         self._joined = 0  # how many of the pieces are joined ones
         self._kept = 0
         self._folded: bytes | None = None
-        self._digest = hashlib.sha256()
+        self._room = 0  # of what was taken from the allowance, not yet used
+        self.coded = self._decoder.coded  # whether a content coding is undone
+        # of bytes that are kept as they came, the digest is made at the end, in one go
+        self._digest = hashlib.sha256() if self.coded else None
         self.raw_bytes = 0
         self.truncated = False
 
     @property
     def sha256(self) -> str | None:
-        """Hex digest of the bytes as they came, content coding and all; None where none came."""
-        return self._digest.hexdigest() if self.raw_bytes else None
-
-    @property
-    def coded(self) -> bool:
-        """Whether a content coding was undone."""
-        return self._decoder.coded
+        """Hex digest of the bytes as they came, content coding and all; None where none came. Before `replace`."""
+        if not self.raw_bytes:
+            return None
+        return (self._digest or hashlib.sha256(self.body())).hexdigest()
 
     @property
     def decode_error(self) -> str | None:
@@ -79,23 +81,43 @@ class Capture:
 
     def feed(self, piece: bytes) -> bytes:
         """Take a piece; gives its decoded form, whether or not that could be kept."""
-        self.raw_bytes += len(piece)
-        self._digest.update(piece)
+        size = len(piece)
+        self.raw_bytes += size
+        if self._digest is not None:
+            self._digest.update(piece)
         if self._folded is not None:
             self._unfold()
-        plain = self._decoder.feed(piece)
-        if plain and not self.truncated:
-            granted = self._allowance.take(len(plain))
-            if granted < len(plain):
-                self.truncated = True
-            if granted:
-                self._pieces.append(plain if granted == len(plain) else plain[:granted])
-                self._kept += granted
-            if len(self._pieces) - self._joined >= 512:
-                # a stream's pieces are small: joined, they cost less than their object headers
-                self._pieces[self._joined :] = [b"".join(self._pieces[self._joined :])]
-                self._joined += 1
+        plain = self._decoder.feed(piece) if self.coded else piece
+        if self._room >= size and plain is piece and not self.truncated:
+            self._room -= size
+            self._pieces.append(piece)
+        elif plain and not self.truncated:
+            self._keep(plain)
+        if len(self._pieces) - self._joined >= 512:
+            # a stream's pieces are small: joined, they cost less than their object headers
+            self._pieces[self._joined :] = [b"".join(self._pieces[self._joined :])]
+            self._joined += 1
         return plain
+
+    def _keep(self, plain: bytes) -> None:
+        size = len(plain)
+        if self._room < size:
+            # where small pieces come by the hundred, room for some of them at a time
+            ahead = AHEAD_BYTES if len(self._pieces) >= AHEAD_AFTER else 0
+            taken = self._allowance.take(size - self._room + ahead)
+            self._kept += taken
+            self._room += taken
+        if self._room < size:
+            if self._digest is None:
+                # what is not kept counts too
+                self._digest = hashlib.sha256(self.body())
+                self._digest.update(plain)
+            self.truncated = True
+            size = self._room
+            plain = plain[:size]
+        if size:
+            self._pieces.append(plain)
+            self._room -= size
 
     def finish(self) -> None:
         """The body has ended."""
@@ -117,6 +139,7 @@ class Capture:
             self._pieces, self._joined = [], 0
             self._allowance.give(self._kept - len(self._folded))
             self._kept = len(self._folded)
+            self._room = 0
 
     def _unfold(self) -> None:
         assert self._folded is not None
@@ -124,7 +147,9 @@ class Capture:
         self._folded = None
         self._allowance.give(self._kept)
         self._kept = granted = self._allowance.take(len(body))
-        self.truncated = self.truncated or granted < len(body)
+        if granted < len(body):
+            self.truncated = True
+            self._digest = self._digest or hashlib.sha256(body)
         self.replace(body[:granted])
 
     def replace(self, body: bytes) -> None:
@@ -139,4 +164,4 @@ class Capture:
         self._pieces = []
         self._joined = 0
         self._allowance.give(self._kept)
-        self._kept = 0
+        self._kept = self._room = 0

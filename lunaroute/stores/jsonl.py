@@ -187,27 +187,30 @@ class JsonlStore:
 
     def _write_exchange(self, exchange: Exchange) -> None:
         file = self._file(exchange.session_id, exchange.started_ns)
-        if file.seq == 0:
-            self._append(file, lines.session_line(1, exchange))
         stage = file.told.get(exchange.id, 0)
+        written: list[bytes] = []
+        if file.seq == 0:
+            written.append(lines.session_line(1, exchange))
         if stage == 0 or (stage == 1 and exchange.state is None):
             # the second time: more of the request came after its answer had begun
-            self._append(file, lines.request_line(file.seq + 1, exchange))
-            file.note(exchange.id, 1)
+            written.append(lines.request_line(file.seq + len(written) + 1, exchange))
         if exchange.state is not None and stage < 2:
-            self._append(file, lines.response_line(file.seq + 1, exchange))
-            file.note(exchange.id, 2)
+            written.append(lines.response_line(file.seq + len(written) + 1, exchange))
+        if written:
+            self._append(file, written)
+            file.note(exchange.id, 1 if exchange.state is None else 2)
 
     def _write_closed(self, closed: Closed, session_id: str) -> None:
         file = self._file(session_id, time.time_ns())
         if file.told.get(closed.id, 0) < 2:
-            self._append(file, lines.closed_line(file.seq + 1, closed))
+            self._append(file, [lines.closed_line(file.seq + 1, closed)])
             file.note(closed.id, 2)
 
-    def _append(self, file: _File, line: bytes) -> None:
-        file.append(line)
-        file.seq += 1
-        self._bytes += len(line)
+    def _append(self, file: _File, written: list[bytes]) -> None:
+        data = written[0] if len(written) == 1 else b"".join(written)
+        file.append(data)
+        file.seq += len(written)
+        self._bytes += len(data)
 
     def _file(self, session_id: str, started_ns: int) -> _File:
         file = self._files.get(session_id)

@@ -94,7 +94,8 @@ class Orders:
     def _delete(self, order: Delete) -> Steps:
         """A session's files go before its rows: given up in between, it can still be named and deleted."""
         freed = [0]
-        sessions, exchanges = self._sqlite.tally()
+        exchanges = 0
+        before = self._sqlite.sessions() & set(order.sessions)
         size = self._sqlite.size()
         paths = self._sqlite.log_paths(order.sessions)
 
@@ -102,32 +103,32 @@ class Orders:
             if importing.is_session(session):
                 freed[0] += self._jsonl.delete(session, paths.get(session))
 
-        yield from self._sqlite.delete(order.sessions, files)
-        left, rest = self._sqlite.tally()
+        for step in self._sqlite.delete(order.sessions, files):
+            exchanges = max(exchanges, step.done)
+            yield step
         return {
-            "sessions": sessions - left,
-            "exchanges": exchanges - rest,
+            "sessions": len(before - self._sqlite.sessions()),
+            "exchanges": exchanges,
             "freed_bytes": freed[0] + max(0, size - self._sqlite.size()),
             "wiped": self._sqlite.log_emptied,
         }
 
     def _prune(self, order: Prune) -> Steps:
         now = self._now()
-        sessions, exchanges = self._sqlite.tally()
-        before = {each.path for each in self._jsonl.files()}
-        size, logs = self._sqlite.size(), sum(each.size for each in self._jsonl.files())
-        yield from self._sqlite.tend_steps(now, bounds(self._sqlite.keep, order))
-        left, rest = self._sqlite.tally()
+        exchanges = 0
+        sessions, size, files = self._sqlite.sessions(), self._sqlite.size(), self._jsonl.files()
+        for step in self._sqlite.tend_steps(now, bounds(self._sqlite.keep, order)):
+            exchanges = max(exchanges, step.done)
+            yield step
         for _ in self._jsonl.tend_steps(now, bounds(self._jsonl.keep, order)):
-            yield Progress(exchanges - rest, exchanges - rest)
+            yield Progress(exchanges, exchanges)
         kept = self._jsonl.files()
-        names = {_plain(each.path) for each in kept}
         return {
-            "sessions": max(0, sessions - left),
-            "exchanges": max(0, exchanges - rest),
+            "sessions": len(sessions - self._sqlite.sessions()),
+            "exchanges": exchanges,
             "database_bytes": [size, self._sqlite.size()],
-            "files": len({_plain(path) for path in before} - names),
-            "file_bytes": [logs, sum(each.size for each in kept)],
+            "files": len({_plain(each.path) for each in files} - {_plain(each.path) for each in kept}),
+            "file_bytes": [sum(each.size for each in files), sum(each.size for each in kept)],
         }
 
     def _reprice(self) -> Steps:

@@ -372,6 +372,15 @@ class Shelf:
         self._last = None
         self._room = self._keep
 
+    def pack(self, exchange: int) -> Pack | None:
+        """The pack alone, nothing put together: enough for its texts. None and StoreError as for `whole`."""
+        chain = self._chain(exchange)
+        if not chain:
+            return None
+        found = self._packs[exchange][1]
+        self._trim()
+        return found
+
     def depth(self, exchange: int) -> int:
         """Links below an exchange."""
         return max(0, len(self._chain(exchange)) - 1)

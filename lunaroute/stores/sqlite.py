@@ -120,6 +120,7 @@ class SqliteStore:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("PRAGMA journal_size_limit = 67108864")
+            connection.execute("PRAGMA cache_size = -8192")
             # no rest of what was replaced stays in a page that is written anyway: a later deletion could not find it
             connection.execute("PRAGMA secure_delete = FAST")
             schema.migrate(connection)
@@ -370,12 +371,10 @@ class SqliteStore:
             )
             return {row[0]: row[1] for rows in found for row in rows if row[1]}
 
-    def tally(self) -> tuple[int, int]:
-        """(sessions, exchanges)."""
+    def sessions(self) -> set[str]:
+        """The ids of all sessions."""
         with self._transaction() as connection:
-            count = "SELECT (SELECT count(*) FROM sessions), (SELECT count(*) FROM exchanges)"
-            sessions, exchanges = connection.execute(count).fetchone()
-        return sessions, exchanges
+            return {row[0] for row in connection.execute("SELECT session_id FROM sessions")}
 
     # --- what an observer asks of an earlier one -----------------------------------------------------
     def last_request(self, session_id: str) -> tuple[str, bytes] | None:

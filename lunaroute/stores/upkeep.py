@@ -81,8 +81,7 @@ class Removal:
         if found is None:
             return
         try:
-            whole = self._shelf.whole(row)
-            pack = whole.pack if whole is not None else packs.Pack()
+            pack = self._shelf.pack(row) or packs.Pack()
             words = "\n".join(text for _, text in packs.texts_of(pack))
         except StoreError:
             self._drop(row, found[0], packs.Pack())  # damaged: nothing can be read back of it, by nobody
@@ -124,8 +123,7 @@ class Removal:
                 return
             base = found[0]
             try:
-                whole = self._shelf.whole(row)
-                pack = whole.pack if whole is not None else packs.Pack()
+                pack = self._shelf.pack(row) or packs.Pack()
             except StoreError:
                 pack = packs.Pack()
 

@@ -139,8 +139,8 @@ _ABANDONED = (
     "UPDATE sessions SET errors = errors + ?, usage_unknown = usage_unknown + 1, cost_unknown = cost_unknown + 1 "
     "WHERE session_id = (SELECT session_id FROM exchanges WHERE id = ?)"
 )
-_PACK = "INSERT OR REPLACE INTO packs (exchange, base, data) VALUES (?, ?, ?)"
-_ATTEMPT = "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_PACK = "INSERT INTO packs (exchange, base, data) VALUES (?, ?, ?)"
+_ATTEMPT = "INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _CALLED = (
     "INSERT INTO tool_calls (session_id, call_id, exchange, name, kind, arguments, arguments_bytes, called_ns) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
@@ -170,6 +170,7 @@ class Writing:
         self._connection: sqlite3.Connection | None = None
         self._heads = packs.Heads(self._recall)
         self._facets: set[tuple[str, str]] = set()
+        self._words: list[tuple[int, str]] = []
 
     def forget(self, sessions: Iterable[str]) -> None:
         """What is stored of these sessions has changed."""
@@ -184,6 +185,7 @@ class Writing:
     def write(self, connection: sqlite3.Connection, batch: Sequence[Record]) -> None:
         """Every record of the batch; a record that is there already changes nothing."""
         self._connection = connection
+        self._words = []
         for record in batch:
             if isinstance(record, Exchange):
                 self._exchange(connection, record)
@@ -191,6 +193,8 @@ class Writing:
                 connection.execute(_OPENED, {name: getattr(record, name) for name in _OPENED_COLUMNS})
             else:
                 self.abandon(connection, record)
+        # last of all: a statement with a savepoint of its own makes the index write out what it has gathered so far
+        connection.executemany("INSERT INTO search (rowid, text) VALUES (?, ?)", self._words)
 
     def abandon(self, connection: sqlite3.Connection, closed: Closed) -> None:
         """The end of an exchange of which nothing else is known."""
@@ -228,8 +232,7 @@ class Writing:
         if exchange.tool_calls or exchange.tool_results:
             self._tools(connection, exchange, number)
         if exchange.texts:
-            words = "\n".join(text.text for text in exchange.texts)
-            connection.execute("INSERT INTO search (rowid, text) VALUES (?, ?)", (number, words))
+            self._words.append((number, "\n".join(text.text for text in exchange.texts)))
         for limit in exchange.limits:
             connection.execute(_LIMIT, _limit_row(exchange, limit))
 
