@@ -45,6 +45,11 @@ def files_of(where: Path | Iterable[Path]) -> list[Path]:
     return sorted(path for path in named if path in plain or path.with_suffix("") not in plain)
 
 
+def is_session(ident: str) -> bool:
+    """Whether it is an id that names files."""
+    return _SESSION_ID.fullmatch(ident) is not None
+
+
 def session_of(path: Path) -> str | None:
     """The session that a recording tells of, by its name."""
     match = _file_name.fullmatch(path.name)

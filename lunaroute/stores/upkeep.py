@@ -18,6 +18,7 @@ from lunaroute.stores import packs
 STEP = 32  # exchanges of a step
 PRICED_STEP = 400
 PAGES = 256  # that a step gives back to the file system
+MERGED = 64  # pages of the index that are merged in a step: some milliseconds
 LOW = 0.9  # of the size bound: what is taken out at once, so that not every record is followed by an upkeep
 Transaction = Callable[[], contextlib.AbstractContextManager[sqlite3.Connection]]
 
@@ -27,6 +28,23 @@ class Progress(NamedTuple):
 
     done: int
     total: int
+
+
+class Keep(NamedTuple):
+    """How long and how much is kept; None: without a bound."""
+
+    max_age_days: float | None = None
+    max_bytes: int | None = None
+
+
+class Plan(NamedTuple):
+    """What `trim` would take out. Sizes are estimates: what exchanges have in common is shared out among them."""
+
+    exchanges: int = 0
+    sessions: int = 0
+    bytes: int = 0
+    oldest_ns: int | None = None
+    newest_ns: int | None = None
 
 
 class Removal:
@@ -63,8 +81,7 @@ class Removal:
         if found is None:
             return
         try:
-            whole = self._shelf.whole(row)
-            pack = whole.pack if whole is not None else packs.Pack()
+            pack = self._shelf.pack(row) or packs.Pack()
             words = "\n".join(text for _, text in packs.texts_of(pack))
         except StoreError:
             self._drop(row, found[0], packs.Pack())  # damaged: nothing can be read back of it, by nobody
@@ -106,8 +123,7 @@ class Removal:
                 return
             base = found[0]
             try:
-                whole = self._shelf.whole(row)
-                pack = whole.pack if whole is not None else packs.Pack()
+                pack = self._shelf.pack(row) or packs.Pack()
             except StoreError:
                 pack = packs.Pack()
 
@@ -159,12 +175,41 @@ def trim(
     yield from shrink(transaction, done)
 
 
-def shrink(transaction: Transaction, done: int = 0) -> Iterator[Progress]:
-    """Give free pages back to the file system."""
+def plan(connection: sqlite3.Connection, now: float, keep: Keep) -> Plan:
+    """What retention would take out by now; reads only."""
+    known, packed = connection.execute("SELECT count(*), coalesce(sum(length(data)), 0) FROM packs").fetchone()
+    used = used_bytes(connection)
+    # beside the packs: rows, index and blobs, taken to be the same for each exchange
+    share = max(0, used - packed) / known if known else 0.0
+    before = int((now - keep.max_age_days * 86400) * 1e9) if keep.max_age_days is not None else 0
+    left, count, oldest, newest = float(used), 0, None, None
+    bound = keep.max_bytes
+    for started_ns, size in connection.execute(
+        "SELECT started_ns, coalesce(length(data), 0) FROM exchanges LEFT JOIN packs ON packs.exchange = exchanges.row "
+        "WHERE state IS NOT NULL AND started_ns < ? ORDER BY started_ns",
+        (int(now * 1e9),),
+    ):
+        if started_ns >= before:
+            if bound is None or left <= bound:
+                break
+            bound = int((keep.max_bytes or 0) * LOW)
+        left -= size + share
+        count += 1
+        oldest, newest = started_ns if oldest is None else oldest, started_ns
+    sessions = connection.execute(
+        "SELECT count(*) FROM (SELECT 1 FROM exchanges WHERE session_id IS NOT NULL GROUP BY session_id "
+        "HAVING max(started_ns) <= ? AND count(*) = count(state))",
+        (-1 if newest is None else newest,),
+    ).fetchone()[0]
+    return Plan(count, sessions, int(used - left), oldest, newest)
+
+
+def shrink(transaction: Transaction, done: int = 0, spare: int = PAGES // 4) -> Iterator[Progress]:
+    """Give free pages back to the file system; `spare` of them may stay, to be used again."""
     while True:
         with transaction() as connection:
             free = connection.execute("PRAGMA freelist_count").fetchone()[0]
-            if free <= PAGES // 4:
+            if free <= spare:
                 return
             connection.execute(f"PRAGMA incremental_vacuum({PAGES})").fetchall()
             left = connection.execute("PRAGMA freelist_count").fetchone()[0]
@@ -174,14 +219,18 @@ def shrink(transaction: Transaction, done: int = 0) -> Iterator[Progress]:
 
 
 def delete_sessions(
-    transaction: Transaction, sessions: Sequence[str], touched: Callable[[set[str]], None]
+    transaction: Transaction,
+    sessions: Sequence[str],
+    touched: Callable[[set[str]], None],
+    before: Callable[[str], None] = lambda session: None,
 ) -> Iterator[Progress]:
-    """Everything of these sessions, the running exchanges too."""
+    """Everything of these sessions, the running exchanges too; `before` is called with each that is begun."""
     done, total = 0, 0
     with transaction() as connection:
         for session in sessions:
             total += connection.execute("SELECT count(*) FROM exchanges WHERE session_id = ?", (session,)).fetchone()[0]
     for session in sessions:
+        before(session)
         while True:
             with transaction() as connection:
                 rows = [
@@ -201,10 +250,30 @@ def delete_sessions(
                 break
             done += len(rows)
             yield Progress(done, total)
+    yield from wipe(transaction, done)
+
+
+def wipe(transaction: Transaction, done: int = 0) -> Iterator[Progress]:
+    """After a deletion: nothing of what was deleted is left in the index, the filters or a free page."""
     with transaction() as connection:
-        # words of deleted texts leave the index's pages only when its parts are merged
-        connection.execute("INSERT INTO search (search) VALUES ('optimize')")
-    yield from shrink(transaction, done)
+        for kind in ("model_used", "client", "provider", "project"):
+            connection.execute(
+                f"DELETE FROM facets WHERE kind = ? AND value NOT IN "
+                f"(SELECT {kind} FROM sessions WHERE {kind} IS NOT NULL)",
+                (kind,),
+            )
+    pages = -MERGED  # once: all parts into one
+    while True:
+        # words of deleted texts leave the index only when its parts are merged
+        with transaction() as connection:
+            before = connection.total_changes
+            connection.execute("INSERT INTO search (search, rank) VALUES ('merge', ?)", (pages,))
+            changed = connection.total_changes - before
+        if changed < 2:  # as SQLite says that there is nothing left to merge
+            break
+        pages = MERGED
+        yield Progress(done, done)
+    yield from shrink(transaction, done, spare=0)
 
 
 Price = Callable[[dict[str, Any]], tuple[float | None, str | None]]

@@ -12,6 +12,8 @@ COMMANDS = {
     "show": ("show", "show", "Show a session as a conversation, or as a timeline."),
     "search": ("searching", "search", "Find words in what was said, and in what tools were asked and gave."),
     "export": ("export", "export", "Write a session as JSONL, HAR, HTML or Markdown."),
+    "delete": ("deleting", "delete", "Delete sessions with everything that is kept of them."),
+    "import": ("importing", "import_", "Import recordings, or the logs of Claude Code and Codex."),
 }
 
 
@@ -35,7 +37,7 @@ class Sessions(click.Group):
 
 @click.group(cls=Sessions)
 def sessions() -> None:
-    """List, read, search and export what was recorded.
+    """List, read, search, export, delete and import what was recorded.
 
     \b
         lunaroute sessions list --since 7d --sort cost    what the last week's dearest sessions were
