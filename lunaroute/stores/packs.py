@@ -18,6 +18,7 @@ pack; (-2, blob).
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -36,7 +37,8 @@ LONG = 512  # bytes: from this on a piece without a base is a blob, and a string
 LEVEL = 3
 DICTIONARY_BYTES = 32 << 10  # of the base's pack: more costs time and brings little
 UNPACKED_LIMIT = 256 << 20  # of one pack or blob: more than any capture limit in use gives
-CHAIN_LIMIT = 1 << 20
+WINDOW = 1 << 27
+CHAIN_LIMIT = 10_000  # links that are followed: more than any chain has, and an end where damage made a ring
 HEADS_EACH = 3  # exchanges of a session that may become a base: its branches (side calls, retries, subagents)
 HEADS_BYTES = 12 << 20  # of memory, about, that all heads may take
 MARK_BYTES = 100  # of memory that a mark and its place take
@@ -75,24 +77,35 @@ def _dictionary() -> zstandard.ZstdCompressionDict:
     return zstandard.ZstdCompressionDict(files("lunaroute.stores").joinpath("packs.zdict").read_bytes())
 
 
-@cache
+# an object of zstandard serves one thread only, and threads of the UI unpack while the writer does
+_own = threading.local()
+
+
 def _compressor() -> zstandard.ZstdCompressor:
-    dictionary = _dictionary()
-    dictionary.precompute_compress(level=LEVEL)
-    return zstandard.ZstdCompressor(level=LEVEL, dict_data=dictionary, write_content_size=True)
+    made: zstandard.ZstdCompressor | None = getattr(_own, "compressor", None)
+    if made is None:
+        dictionary = _dictionary()
+        dictionary.precompute_compress(level=LEVEL)
+        made = _own.compressor = zstandard.ZstdCompressor(level=LEVEL, dict_data=dictionary, write_checksum=True)
+    return made
 
 
-@cache
 def _decompressor() -> zstandard.ZstdDecompressor:
-    return zstandard.ZstdDecompressor(dict_data=_dictionary(), max_window_size=1 << 27)
+    made: zstandard.ZstdDecompressor | None = getattr(_own, "decompressor", None)
+    if made is None:
+        made = _own.decompressor = zstandard.ZstdDecompressor(dict_data=_dictionary(), max_window_size=WINDOW)
+    return made
 
 
 def squeeze(data: bytes, base: bytes | None = None) -> bytes:
-    """Compressed, with the shared dictionary or with the beginning of `base`."""
+    """Compressed, with the shared dictionary or with the beginning of `base`.
+
+    With a checksum: the wrong dictionary gives wrong bytes, and nothing else would tell.
+    """
     if base is None:
         return _compressor().compress(data)
     own = zstandard.ZstdCompressionDict(base[:DICTIONARY_BYTES], dict_type=zstandard.DICT_TYPE_RAWCONTENT)
-    return zstandard.ZstdCompressor(level=LEVEL, dict_data=own).compress(data)
+    return zstandard.ZstdCompressor(level=LEVEL, dict_data=own, write_checksum=True).compress(data)
 
 
 def unfold(data: bytes, base: bytes | None = None) -> bytes:
@@ -103,7 +116,7 @@ def unfold(data: bytes, base: bytes | None = None) -> bytes:
         if base is None:
             return _decompressor().decompress(data)
         own = zstandard.ZstdCompressionDict(base[:DICTIONARY_BYTES], dict_type=zstandard.DICT_TYPE_RAWCONTENT)
-        return zstandard.ZstdDecompressor(dict_data=own, max_window_size=1 << 27).decompress(data)
+        return zstandard.ZstdDecompressor(dict_data=own, max_window_size=WINDOW).decompress(data)
     except (zstandard.ZstdError, MemoryError) as error:
         raise StoreError(f"a stored pack is damaged ({error})") from None
 
