@@ -20,7 +20,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -139,6 +139,10 @@ def blobs_of(pack: Pack) -> list[int]:
     return [pack.body[at + 1] for at in range(0, len(pack.body), 2) if pack.body[at] == BLOB]
 
 
+def _pairs(recipe: list[int]) -> Iterator[tuple[int, int]]:
+    return zip(recipe[::2], recipe[1::2], strict=True)
+
+
 def texts_of(pack: Pack) -> list[tuple[str, str]]:
     """(kind, text) of what the search index has of it."""
     try:
@@ -157,6 +161,60 @@ def slim(pack: Pack) -> Pack:
         answer_head=pack.answer_head,
         answer_head_new=pack.answer_head_new,
     )
+
+
+def fold(pack: Pack, base: Pack) -> Pack:
+    """The same, built on what `base` is built on: what it took from `base` is its own now. Raises StoreError."""
+    made = msgspec.structs.replace(pack)
+    try:
+        made.head, made.head_new = _folded(pack.head, pack.head_new, base.head, base.head_new)
+        made.body, made.body_new = _folded(pack.body, pack.body_new, base.body, base.body_new)
+        made.answer_head, made.answer_head_new = _folded(
+            pack.answer_head, pack.answer_head_new, base.answer_head, base.answer_head_new
+        )
+    except IndexError:
+        raise StoreError("a stored pack does not fit its base") from None
+    return made
+
+
+def _folded(recipe: list[int], new: list[Any], base: list[int], base_new: list[Any]) -> tuple[list[int], list[Any]]:
+    # where each piece of the base comes from: (NEW, the piece), (BLOB, its number), (place below, None)
+    sources: list[tuple[int, Any]] = []
+    taken = 0
+    for start, count in _pairs(base):
+        if start == BLOB:
+            sources.append((BLOB, count))
+        elif start == NEW:
+            sources += [(NEW, piece) for piece in _part(base_new, taken, count)]
+            taken += count
+        else:
+            sources += [(place, None) for place in range(start, start + count)]
+    out: list[int] = []
+    pieces: list[Any] = []
+    taken = 0
+    for start, count in _pairs(recipe):
+        if start == BLOB:
+            out += (BLOB, count)
+            continue
+        if start == NEW:
+            of = [(NEW, piece) for piece in _part(new, taken, count)]
+            taken += count
+        else:
+            of = _part(sources, start, count)
+        for kind, what in of:
+            if kind == BLOB:
+                out += (BLOB, what)
+            elif kind == NEW:
+                pieces.append(what)
+                if out and out[-2] == NEW:
+                    out[-1] += 1
+                else:
+                    out += (NEW, 1)
+            elif out and 0 <= out[-2] == kind - out[-1]:
+                out[-1] += 1
+            else:
+                out += (kind, 1)
+    return out, pieces
 
 
 # --- making -------------------------------------------------------------------------------------------
@@ -382,8 +440,14 @@ class Shelf:
     def forget(self) -> None:
         """What is stored has changed."""
         self._packs.clear()
+        self._blobs.clear()
         self._last = None
         self._room = self._keep
+
+    def pack(self, exchange: int) -> Pack | None:
+        """What is stored of an exchange itself; None where there is nothing. Raises StoreError."""
+        self._trim()
+        return self._packs[exchange][1] if self._chain(exchange) else None
 
     def depth(self, exchange: int) -> int:
         """Links below an exchange."""
@@ -397,7 +461,9 @@ class Shelf:
         """The exchange and what is below it, down to the one without a base; all of their packs are read."""
         chain: list[int] = []
         unread: list[tuple[int, int, bytes]] = []
-        while exchange and len(chain) < CHAIN_LIMIT:
+        while exchange:
+            if len(chain) == CHAIN_LIMIT:
+                raise StoreError("what this exchange is based on has no end")
             chain.append(exchange)
             found = self._packs.get(exchange)
             if found is not None:
@@ -456,6 +522,7 @@ class Shelf:
             if data is None:
                 raise StoreError("a blob that this exchange is made of is missing")
             known = self._blobs[blob] = unfold(data)
+            self._room -= len(known)
         return known
 
 
