@@ -40,6 +40,7 @@ UNPACKED_LIMIT = 256 << 20  # of one pack or blob: more than any capture limit i
 WINDOW = 1 << 27
 CHAIN_LIMIT = 10_000  # links that are followed: more than any chain has, and an end where damage made a ring
 HEADS_EACH = 3  # exchanges of a session that may become a base: its branches (side calls, retries, subagents)
+HEADS_SESSIONS = 2000  # that are remembered at all: what was sent in one may be nothing to build on
 HEADS_BYTES = 12 << 20  # of memory, about, that all heads may take
 MARK_BYTES = 100  # of memory that a mark and its place take
 DEPTH_MAX = 2000  # links of a chain: then one stands alone again, so that reading one has a bound
@@ -257,6 +258,8 @@ class Heads:
         if known is None:
             found = self._recall(session)
             known = self._known[session] = []
+            if len(self._known) > HEADS_SESSIONS:
+                self.forget(next(iter(self._known)))
             if found is not None:
                 self.add(session, found)
         self._known.move_to_end(session)

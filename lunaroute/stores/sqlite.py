@@ -63,6 +63,7 @@ class SqliteStore:
         self._connection: sqlite3.Connection | None = None
         self._lock: int | None = None
         self._inode: tuple[int, int] | None = None
+        self.refused = 0  # records that no database can take
 
     def locate_by(self, locate: Callable[[str, int], str | None]) -> None:
         """Tell where a session's JSONL file is."""
@@ -171,8 +172,24 @@ class SqliteStore:
     # --- writing ----------------------------------------------------------------------------------
     def write(self, batch: Sequence[Record]) -> None:
         """One transaction for the batch; nothing of it is kept when it fails."""
-        with self._transaction() as connection:
-            self._writing.write(connection, batch)
+        try:
+            with self._transaction() as connection:
+                self._writing.write(connection, batch)
+        except StoreError:
+            raise
+        except Exception:  # what no column takes (a number too large, half a surrogate) is no reason to keep nothing
+            self._write_singly(batch)
+
+    def _write_singly(self, batch: Sequence[Record]) -> None:
+        for record in batch:
+            try:
+                with self._transaction() as connection:
+                    self._writing.write(connection, [record])
+            except StoreError:
+                raise
+            except Exception as error:
+                self.refused += 1
+                self._warn(f"{record.id} cannot be kept in {self.path} ({type(error).__name__}); it is left out")
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
