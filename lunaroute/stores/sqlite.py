@@ -63,6 +63,7 @@ class SqliteStore:
         self._connection: sqlite3.Connection | None = None
         self._lock: int | None = None
         self._inode: tuple[int, int] | None = None
+        self._unmerged = upkeep.Unmerged()
         self.refused = 0  # records that no database can take
 
     def locate_by(self, locate: Callable[[str, int], str | None]) -> None:
@@ -106,6 +107,7 @@ class SqliteStore:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("PRAGMA journal_size_limit = 67108864")
+            connection.execute("PRAGMA secure_delete = FAST")
             schema.migrate(connection)
             # touches every b-tree's root: a file cut short or overwritten is found now, not in the middle of a batch
             for table in ("sessions", "exchanges", "bodies", "packs", "blobs", "tool_calls", "search_data"):
@@ -271,17 +273,30 @@ class SqliteStore:
 
     def tend_steps(self, now: float) -> Iterator[upkeep.Progress]:
         """Retention by age and size, in steps."""
-        yield from upkeep.trim(self._transaction, now, self._max_age_days, self._max_bytes, self._writing.forget)
+        yield from upkeep.trim(
+            self._transaction, now, self._max_age_days, self._max_bytes, self._writing.forget, self._unmerged
+        )
         with contextlib.suppress(sqlite3.Error):
             if self._connection is not None:
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def delete(self, sessions: Sequence[str]) -> Iterator[upkeep.Progress]:
-        """Delete sessions whole, in steps."""
-        yield from upkeep.delete_sessions(self._transaction, sessions, self._writing.forget)
+        """Delete sessions whole, in steps; their words are overwritten in the file then, not only out of reach."""
+        self._overwrite(True)
+        try:
+            yield from upkeep.delete_sessions(self._transaction, sessions, self._writing.forget)
+        finally:
+            self._overwrite(False)
+            self._writing.reset()  # what filters can offer is less now
         with contextlib.suppress(sqlite3.Error):
             if self._connection is not None:
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def _overwrite(self, on: bool) -> None:
+        """Whether deleted content is overwritten: dear, and some builds of SQLite do it always."""
+        with contextlib.suppress(sqlite3.Error):
+            if self._connection is not None:
+                self._connection.execute(f"PRAGMA secure_delete = {'ON' if on else 'FAST'}")
 
     def reprice(self, price: upkeep.Price, *, dry_run: bool = False) -> Iterator[upkeep.Progress]:
         """Price everything anew, in steps."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from lunaroute.stores.removal import Removal
+from lunaroute.stores.writing import FACETS
 
 STEP = 32  # exchanges of a step, if there is time
 MERGE = 64  # pages of the index in a step, about
@@ -28,6 +29,13 @@ class Progress(NamedTuple):
 
     done: int
     total: int
+
+
+class Unmerged:
+    """How many exchanges were removed whose words are still in the index: kept from one upkeep to the next."""
+
+    def __init__(self) -> None:
+        self.exchanges = 0
 
 
 def used_bytes(connection: sqlite3.Connection) -> int:
@@ -55,9 +63,10 @@ def trim(
     max_age_days: float | None,
     max_bytes: int | None,
     touched: Callable[[set[str]], None],
+    unmerged: Unmerged,
 ) -> Iterator[Progress]:
     """Retention: what is too old, then the oldest until the rest is small enough; then the file really shrinks."""
-    done = unmerged = 0
+    done = 0
     before = int((now - max_age_days * 86400) * 1e9) if max_age_days is not None else 0
     bound = max_bytes
     with transaction() as connection:
@@ -75,12 +84,12 @@ def trim(
         if not rows:
             break
         done += removed
-        unmerged += removed
+        unmerged.exchanges += removed
         yield Progress(done, done)
-        if unmerged > share:
+        if unmerged.exchanges > share:
             # what was removed is still in the index, twice now: it counts for the size, and more would go than must
             yield from merge(transaction, done)
-            unmerged = 0
+            unmerged.exchanges = 0
     yield from shrink(transaction, done)
 
 
@@ -105,7 +114,8 @@ def shrink(transaction: Transaction, done: int = 0) -> Iterator[Progress]:
             free = connection.execute("PRAGMA freelist_count").fetchone()[0]
             if free <= PAGES // 4:
                 return
-            connection.execute(f"PRAGMA incremental_vacuum({PAGES})").fetchall()
+            for _ in range(min(PAGES, free)):  # sqlite3 does one page and stops, whatever number it is told
+                connection.execute("PRAGMA incremental_vacuum(1)")
             left = connection.execute("PRAGMA freelist_count").fetchone()[0]
         yield Progress(done, done)
         if left >= free:
@@ -140,6 +150,12 @@ def delete_sessions(
                 break
             done += removed
             yield Progress(done, total)
+    with transaction() as connection:
+        for kind in FACETS:
+            connection.execute(
+                f"DELETE FROM facets WHERE kind = '{kind}' AND value NOT IN "
+                f"(SELECT {kind} FROM sessions WHERE {kind} IS NOT NULL)"
+            )
     yield from merge(transaction, done)
     yield from shrink(transaction, done)
 
