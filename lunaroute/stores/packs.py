@@ -448,9 +448,13 @@ class Shelf:
         self._room = self._keep
 
     def pack(self, exchange: int) -> Pack | None:
-        """What is stored of an exchange itself; None where there is nothing. Raises StoreError."""
+        """The pack alone, nothing put together: enough for its texts. None and StoreError as for `whole`."""
+        chain = self._chain(exchange)
+        if not chain:
+            return None
+        found = self._packs[exchange][1]
         self._trim()
-        return self._packs[exchange][1] if self._chain(exchange) else None
+        return found
 
     def depth(self, exchange: int) -> int:
         """Links below an exchange."""

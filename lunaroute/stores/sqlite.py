@@ -107,7 +107,8 @@ class SqliteStore:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("PRAGMA journal_size_limit = 67108864")
-            connection.execute("PRAGMA secure_delete = FAST")
+            connection.execute("PRAGMA cache_size = -8192")
+            connection.execute("PRAGMA secure_delete = OFF")
             schema.migrate(connection)
             # touches every b-tree's root: a file cut short or overwritten is found now, not in the middle of a batch
             for table in ("sessions", "exchanges", "bodies", "packs", "blobs", "tool_calls", "search_data"):
@@ -212,6 +213,11 @@ class SqliteStore:
     def _undo(self, connection: sqlite3.Connection) -> None:
         with contextlib.suppress(sqlite3.Error):
             connection.execute("ROLLBACK")
+        if connection.in_transaction and connection is self._connection:
+            # it cannot even be undone: the next attempt begins with another connection
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
+            self._connection = None
         self._writing.reset()
 
     def _live_connection(self) -> sqlite3.Connection:
@@ -273,8 +279,10 @@ class SqliteStore:
 
     def tend_steps(self, now: float) -> Iterator[upkeep.Progress]:
         """Retention by age and size, in steps."""
-        yield from upkeep.trim(
-            self._transaction, now, self._max_age_days, self._max_bytes, self._writing.forget, self._unmerged
+        yield from self._guarded(
+            upkeep.trim(
+                self._transaction, now, self._max_age_days, self._max_bytes, self._writing.forget, self._unmerged
+            )
         )
         with contextlib.suppress(sqlite3.Error):
             if self._connection is not None:
@@ -284,7 +292,7 @@ class SqliteStore:
         """Delete sessions whole, in steps; their words are overwritten in the file then, not only out of reach."""
         self._overwrite(True)
         try:
-            yield from upkeep.delete_sessions(self._transaction, sessions, self._writing.forget)
+            yield from self._guarded(upkeep.delete_sessions(self._transaction, sessions, self._writing.forget))
         finally:
             self._overwrite(False)
             self._writing.reset()  # what filters can offer is less now
@@ -296,11 +304,20 @@ class SqliteStore:
         """Whether deleted content is overwritten: dear, and some builds of SQLite do it always."""
         with contextlib.suppress(sqlite3.Error):
             if self._connection is not None:
-                self._connection.execute(f"PRAGMA secure_delete = {'ON' if on else 'FAST'}")
+                self._connection.execute(f"PRAGMA secure_delete = {'ON' if on else 'OFF'}")
 
     def reprice(self, price: upkeep.Price, *, dry_run: bool = False) -> Iterator[upkeep.Progress]:
         """Price everything anew, in steps."""
-        return upkeep.reprice(self._transaction, price, dry_run=dry_run)
+        return self._guarded(upkeep.reprice(self._transaction, price, dry_run=dry_run))
+
+    def _guarded(self, steps: Iterator[upkeep.Progress]) -> Iterator[upkeep.Progress]:
+        """In a damaged database anything may stand in a row: whatever comes of it is a failure of the store."""
+        try:
+            yield from steps
+        except StoreError:
+            raise
+        except Exception as error:
+            raise StoreError(f"upkeep of {self.path} failed: {type(error).__name__}: {error}") from error
 
     # --- what an observer asks of an earlier one -----------------------------------------------------
     def last_request(self, session_id: str) -> tuple[str, bytes] | None:
