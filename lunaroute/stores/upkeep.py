@@ -107,14 +107,14 @@ def merge(transaction: Transaction, done: int = 0) -> Iterator[Progress]:
         yield Progress(done, done)
 
 
-def shrink(transaction: Transaction, done: int = 0) -> Iterator[Progress]:
-    """Give free pages back to the file system."""
+def shrink(transaction: Transaction, done: int = 0, keep: int = PAGES // 4) -> Iterator[Progress]:
+    """Give free pages back to the file system, but for some that are soon of use again."""
     while True:
         with transaction() as connection:
             free = connection.execute("PRAGMA freelist_count").fetchone()[0]
-            if free <= PAGES // 4:
+            if free <= keep:
                 return
-            for _ in range(min(PAGES, free)):  # sqlite3 does one page and stops, whatever number it is told
+            for _ in range(min(PAGES, free - keep)):  # sqlite3 does one page and stops, whatever number it is told
                 connection.execute("PRAGMA incremental_vacuum(1)")
             left = connection.execute("PRAGMA freelist_count").fetchone()[0]
         yield Progress(done, done)
@@ -157,7 +157,7 @@ def delete_sessions(
                 f"(SELECT {kind} FROM sessions WHERE {kind} IS NOT NULL)"
             )
     yield from merge(transaction, done)
-    yield from shrink(transaction, done)
+    yield from shrink(transaction, done, keep=0)  # a free page has what was on it
 
 
 Price = Callable[[dict[str, Any]], tuple[float | None, str | None]]
