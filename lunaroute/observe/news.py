@@ -76,7 +76,7 @@ class Seen:
 
     def _grew(self, session: str, count: int) -> None:
         self._held += count
-        while self._held > KNOWN and len(self._sessions) > 1:
+        while self._held > KNOWN and self._sessions:
             self._held -= len(self._sessions.popitem(last=False)[1])
 
 

@@ -78,6 +78,8 @@ class SqliteStore:
         self._connection: sqlite3.Connection | None = None
         self._lock: int | None = None
         self._inode: tuple[int, int] | None = None
+        self._unmerged = upkeep.Unmerged()
+        self.refused = 0  # records that no database can take
 
     def locate_by(self, locate: Callable[[str, int], str | None]) -> None:
         """Tell where a session's JSONL file is."""
@@ -121,7 +123,7 @@ class SqliteStore:
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("PRAGMA journal_size_limit = 67108864")
             connection.execute("PRAGMA cache_size = -8192")
-            # no rest of what was replaced stays in a page that is written anyway: a later deletion could not find it
+            # what is deleted is overwritten where that costs no writing of its own (no build's default is relied on)
             connection.execute("PRAGMA secure_delete = FAST")
             schema.migrate(connection)
             # touches every b-tree's root: a file cut short or overwritten is found now, not in the middle of a batch
@@ -192,8 +194,24 @@ class SqliteStore:
     # --- writing ----------------------------------------------------------------------------------
     def write(self, batch: Sequence[Record]) -> None:
         """One transaction for the batch; nothing of it is kept when it fails."""
-        with self._transaction() as connection:
-            self._writing.write(connection, batch)
+        try:
+            with self._transaction() as connection:
+                self._writing.write(connection, batch)
+        except StoreError:
+            raise
+        except Exception:  # what no column takes (a number too large, half a surrogate) is no reason to keep nothing
+            self._write_singly(batch)
+
+    def _write_singly(self, batch: Sequence[Record]) -> None:
+        for record in batch:
+            try:
+                with self._transaction() as connection:
+                    self._writing.write(connection, [record])
+            except StoreError:
+                raise
+            except Exception as error:
+                self.refused += 1
+                self._warn(f"{record.id} cannot be kept in {self.path} ({type(error).__name__}); it is left out")
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -222,6 +240,11 @@ class SqliteStore:
     def _undo(self, connection: sqlite3.Connection) -> None:
         with contextlib.suppress(sqlite3.Error):
             connection.execute("ROLLBACK")
+        if connection.in_transaction and connection is self._connection:
+            # it cannot even be undone: the next attempt begins with another connection
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
+            self._connection = None
         self._writing.reset()
 
     def _live_connection(self) -> sqlite3.Connection:
@@ -290,9 +313,11 @@ class SqliteStore:
     def tend_steps(self, now: float, keep: upkeep.Keep | None = None) -> Iterator[upkeep.Progress]:
         """Retention by age and size, in steps; `keep`: other bounds for this once."""
         age, size = keep or self.keep
-        yield from upkeep.trim(self._transaction, now, age, size, self._writing.forget)
+        yield from self._guarded(
+            upkeep.trim(self._transaction, now, age, size, self._writing.forget, self._unmerged)
+        )
         if self._unwiped:
-            yield from self._wipe(upkeep.wipe(self._transaction))
+            yield from self._guarded(self._wipe(upkeep.wipe(self._transaction)))
         self._empty_log()
 
     def delete(
@@ -302,7 +327,8 @@ class SqliteStore:
 
         Given up half way, what is deleted by then is deleted; the index follows at the next upkeep.
         """
-        yield from self._wipe(upkeep.delete_sessions(self._transaction, sessions, self._writing.forget, before))
+        steps = upkeep.delete_sessions(self._transaction, sessions, self._writing.forget, before)
+        yield from self._guarded(self._wipe(steps))
         for _ in range(_EMPTYING):
             if self._empty_log():
                 return
@@ -340,7 +366,16 @@ class SqliteStore:
 
     def reprice(self, price: upkeep.Price, *, dry_run: bool = False) -> Iterator[upkeep.Progress]:
         """Price everything anew, in steps."""
-        return upkeep.reprice(self._transaction, price, dry_run=dry_run)
+        return self._guarded(upkeep.reprice(self._transaction, price, dry_run=dry_run))
+
+    def _guarded(self, steps: Iterator[upkeep.Progress]) -> Iterator[upkeep.Progress]:
+        """In a damaged database anything may stand in a row: whatever comes of it is a failure of the store."""
+        try:
+            yield from steps
+        except StoreError:
+            raise
+        except Exception as error:
+            raise StoreError(f"upkeep of {self.path} failed: {type(error).__name__}: {error}") from error
 
     # --- bringing in ------------------------------------------------------------------------------
     def bring(self, batch: Sequence[Exchange]) -> None:

@@ -137,8 +137,8 @@ _ABANDON = (
     "UPDATE exchanges SET state = ?, error = ?, usage_state = 'unknown', truncated = 1 WHERE id = ? AND state IS NULL"
 )
 _ABANDONED = (
-    "UPDATE sessions SET errors = errors + ?, usage_unknown = usage_unknown + 1, cost_unknown = cost_unknown + 1 "
-    "WHERE session_id = (SELECT session_id FROM exchanges WHERE id = ?)"
+    "UPDATE sessions SET errors = errors + ?1, usage_unknown = usage_unknown + ?2, cost_unknown = cost_unknown + ?2 "
+    "WHERE session_id = ?3"
 )
 _PACK = "INSERT INTO packs (exchange, base, data) VALUES (?, ?, ?)"
 _ATTEMPT = "INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -158,6 +158,7 @@ _LIMIT = (
     "resets_ns = excluded.resets_ns, window_minutes = excluded.window_minutes, status = excluded.status "
     "WHERE seen_ns <= excluded.seen_ns"
 )
+RECALLED = 8
 FACETS = ("model_used", "client", "provider", "project")
 FACETS_KNOWN = 10_000
 PRICED = frozenset(("turn", "title", "prewarm", "compaction", "probe"))
@@ -200,7 +201,11 @@ class Writing:
     def abandon(self, connection: sqlite3.Connection, closed: Closed) -> None:
         """The end of an exchange of which nothing else is known."""
         if connection.execute(_ABANDON, (closed.state.value, closed.error, closed.id)).rowcount:
-            connection.execute(_ABANDONED, (int(closed.state in ERRORS), closed.id))
+            session, kind = connection.execute(
+                "SELECT session_id, kind FROM exchanges WHERE id = ?", (closed.id,)
+            ).fetchone()
+            counted = int(closed.state in ERRORS and kind != "handshake")
+            connection.execute(_ABANDONED, (counted, int(kind in PRICED), session))
 
     # --- one exchange -----------------------------------------------------------------------------
     def _exchange(self, connection: sqlite3.Connection, exchange: Exchange) -> None:
@@ -289,12 +294,14 @@ class Writing:
             self._heads.add(exchange.session_id, packed.as_head(number), packed.base if packed.goes_on else None)
 
     def _recall(self, session: str) -> packs.Head | None:
-        """The last exchange of a session that nobody here remembers."""
+        """Of the last exchanges of a session that nobody here remembers, the one that had most to say."""
         connection = self._connection
         assert connection is not None
         found = connection.execute(
-            "SELECT row FROM exchanges WHERE session_id = ? AND state IS NOT NULL ORDER BY sequence DESC LIMIT 1",
-            (session,),
+            # the very last may be a side call with a conversation of its own, or have been cut off without a pack
+            "SELECT row FROM (SELECT row, request_bytes FROM exchanges JOIN packs ON exchange = row "
+            "WHERE session_id = ? ORDER BY sequence DESC LIMIT ?) ORDER BY request_bytes DESC, row DESC LIMIT 1",
+            (session, RECALLED),
         ).fetchone()
         if found is None:
             return None
