@@ -460,9 +460,7 @@ class SqliteStore:
     @property
     def overfull(self) -> bool:
         """Whether upkeep should come early: more is kept than may be."""
-        with contextlib.suppress(OSError):
-            return self._max_bytes is not None and self.path.stat().st_size > self._max_bytes
-        return False
+        return self._max_bytes is not None and self.size() > self._max_bytes
 
     def size(self) -> int:
         """Database and write-ahead log."""
