@@ -191,7 +191,7 @@ def _orders(loaded: Loaded) -> tuple[SqliteStore, Orders]:
     recording = loaded.config.session_recording
     kept, files = recording.sqlite.retention, recording.jsonl.retention
     store = SqliteStore(
-        Path(recording.sqlite.path), warn=_warn, replace=False,
+        Path(recording.sqlite.path), warn=_warn, replace=False, rewrite_bytes=None,
         max_age_days=kept.max_age_days, max_size_mb=kept.max_size_mb,
     )  # fmt: skip
     jsonl = JsonlStore(

@@ -37,7 +37,7 @@ ANSWER = {
     "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-opus-4-5", "stop_reason": "end_turn",
     "content": [{"type": "text", "text": "A pineapple."}], "usage": {"input_tokens": 100, "output_tokens": 20},
 }  # fmt: skip
-OWN_PRICES = "models:\n  - {model: claude-opus-4-5, provider: anthropic, input: 1000, output: 0}\n"
+OWN_PRICES = "models:\n  - {model: claude-opus-4-5, provider: anthropic, input: 1000, output: 0, cache_read: 0, cache_write: 0}\n"
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ DELETIONS: dict[str, tuple[list[str], list[str]]] = {
 def test_what_is_deleted(home: Path, words: list[str], left: list[str]) -> None:
     told = json.loads(run("sessions", "delete", *words, "--yes", "--json").stdout)
     assert sessions(home) == left
-    assert told["sessions"] == len(told["deleted"]) == 3 - len(left) and told["wiped"]
+    assert told["sessions"] == len(told["deleted"]) == 3 - len(left) and told["rests"] is None
 
 
 def test_without_a_terminal_somebody_must_have_said_yes(home: Path) -> None:
