@@ -19,7 +19,7 @@ from libc.string cimport memcpy
 import os
 
 cdef enum:
-    DEPTH_MAX = 1 << 30
+    ELEMENTS_MAX = 50_000       # what is behind them is one piece: no conversation has so many, and each costs memory
 
 cdef uint64_t K0, K1
 K0, K1 = int.from_bytes(os.urandom(8), "little"), int.from_bytes(os.urandom(8), "little")
@@ -153,6 +153,11 @@ cdef class Cutter:
                 start = self.at
                 if not self.element(key, start, False):
                     return False
+            if self.full():
+                return True
+
+    cdef bint full(self) noexcept:
+        return len(self.cuts.elements) >= ELEMENTS_MAX
 
     cdef bint array(self, str key) except -1:
         cdef int64_t start
@@ -171,13 +176,16 @@ cdef class Cutter:
                 self.piece(start)
             if self.at >= self.n or not self.element(key, self.at, True):
                 return False
+            if self.full():
+                return True
 
     cdef bint element(self, str key, int64_t start, bint alone) except -1:
         """One value. `alone`: it gets pieces of its own however short it is."""
         cdef Py_ssize_t first = len(self.cuts.ends)
         if not self.value():
             return False
-        if alone:
+        # also where it has pieces: they are all of it then, and who has seen them has seen it
+        if alone or len(self.cuts.ends) > first:
             self.piece(self.at)
         self.cuts.elements.append((key, start, self.at, first, len(self.cuts.ends)))
         return True

@@ -14,8 +14,9 @@ from lunaroute.observe.decode import Decoder
 
 # decoded output beyond what is kept is still read for its facts, up to this many times the limit
 _DECODE_FACTOR = 2
-# a body of this size that only waits for its exchange to end waits compressed: many requests of megabytes can be open
-FOLD_BYTES = 128 * 1024
+# many requests of megabytes can be open: what is so much is compressed while it comes, and the rest of it when it waits
+FRAME_BYTES = 1 << 20
+REST_BYTES = 128 * 1024
 AHEAD_BYTES = 4096
 AHEAD_AFTER = 16  # pieces
 
@@ -49,7 +50,7 @@ class Capture:
     """One body."""
 
     __slots__ = (
-        *("_allowance", "_decoder", "_digest", "_folded", "_joined", "_kept", "_pieces", "_room"),
+        *("_allowance", "_decoder", "_digest", "_frames", "_held", "_joined", "_kept", "_pieces", "_room"),
         *("coded", "raw_bytes", "truncated"),
     )
 
@@ -59,7 +60,8 @@ class Capture:
         self._pieces: list[bytes] = []
         self._joined = 0  # how many of the pieces are joined ones
         self._kept = 0
-        self._folded: bytes | None = None
+        self._held = 0  # bytes of the pieces
+        self._frames: list[bytes] = []  # what came before the pieces, compressed
         self._room = 0  # of what was taken from the allowance, not yet used
         self.coded = self._decoder.coded  # whether a content coding is undone
         # of bytes that are kept as they came, the digest is made at the end, in one go
@@ -85,15 +87,16 @@ class Capture:
         self.raw_bytes += size
         if self._digest is not None:
             self._digest.update(piece)
-        if self._folded is not None:
-            self._unfold()
         plain = self._decoder.feed(piece) if self.coded else piece
         if self._room >= size and plain is piece and not self.truncated:
             self._room -= size
+            self._held += size
             self._pieces.append(piece)
         elif plain and not self.truncated:
             self._keep(plain)
-        if len(self._pieces) - self._joined >= 512:
+        if self._held >= FRAME_BYTES:
+            self._fold()
+        elif len(self._pieces) - self._joined >= 512:
             # a stream's pieces are small: joined, they cost less than their object headers
             self._pieces[self._joined :] = [b"".join(self._pieces[self._joined :])]
             self._joined += 1
@@ -118,6 +121,7 @@ class Capture:
         if size:
             self._pieces.append(plain)
             self._room -= size
+            self._held += size
 
     def finish(self) -> None:
         """The body has ended."""
@@ -125,43 +129,42 @@ class Capture:
 
     def body(self) -> bytes:
         """What was kept so far."""
-        if self._folded is not None:
-            return zstandard.decompress(self._folded)
+        if self._frames:
+            return b"".join([*map(zstandard.decompress, self._frames), *self._pieces])
         if len(self._pieces) > 1:
             self._pieces = [b"".join(self._pieces)]
             self._joined = 1
         return self._pieces[0] if self._pieces else b""
 
-    def fold(self) -> None:
+    def rest(self) -> None:
         """Nothing is expected for a while: a large body is kept compressed, and its room given back."""
-        if self._folded is None and self._kept > FOLD_BYTES:
-            self._folded = zstandard.ZstdCompressor(level=1).compress(self.body())
-            self._pieces, self._joined = [], 0
-            self._allowance.give(self._kept - len(self._folded))
-            self._kept = len(self._folded)
-            self._room = 0
+        if self._held > REST_BYTES:
+            self._fold()
 
-    def _unfold(self) -> None:
-        assert self._folded is not None
-        body = zstandard.decompress(self._folded)
-        self._folded = None
-        self._allowance.give(self._kept)
-        self._kept = granted = self._allowance.take(len(body))
-        if granted < len(body):
-            self.truncated = True
-            self._digest = self._digest or hashlib.sha256(body)
-        self.replace(body[:granted])
+    def _fold(self) -> None:
+        frame = zstandard.ZstdCompressor(level=1).compress(b"".join(self._pieces))
+        self._frames.append(frame)
+        self._allowance.give(self._held - len(frame))
+        self._kept -= self._held - len(frame)
+        self._pieces, self._joined, self._held = [], 0, 0
+
+    def wake(self) -> None:
+        """All of it at hand again, for a last look: what it takes now is not counted, it is soon dropped."""
+        if self._frames:
+            self._pieces, self._frames = [self.body()], []
+            self._joined = 1
 
     def replace(self, body: bytes) -> None:
         """Keep these bytes instead (the same, masked)."""
-        self._folded = None
+        self._frames = []
         self._pieces = [body] if body else []
         self._joined = len(self._pieces)
+        self._held = len(body)
 
     def drop(self) -> None:
         """Nothing is kept any more."""
-        self._folded = None
+        self._frames = []
         self._pieces = []
-        self._joined = 0
+        self._joined = self._held = 0
         self._allowance.give(self._kept)
         self._kept = self._room = 0

@@ -241,7 +241,6 @@ class Pending:
         if self.attempts:
             self.attempts[-1].status = status
         self._begin_answer(head.joined("content-encoding"))
-        self.request.fold()
 
     def _begin_answer(self, content_encoding: str) -> None:
         self.response.drop()
@@ -291,6 +290,8 @@ class Pending:
         self._cuts = None
         if self.project is None and self.kind == "turn" and self._context.numbers.wants_project(self._session_id):
             self.project = self._mask.maybe(project(body))
+        if self.request_whole:
+            self.request.rest()
 
     def _learn(self) -> None:
         """What is new in the whole request; once, at its end, so that what was cut short counts as it was."""
@@ -363,6 +364,8 @@ class Pending:
         sent: int = 0,
     ) -> Exchange:
         """The final record. The relay's word on the state is corrected by what the answer itself said."""
+        self.request.wake()
+        self.response.wake()
         self.ask()
         self._learn()
         self.request.finish()

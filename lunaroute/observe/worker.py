@@ -117,7 +117,7 @@ class Worker:
                 capture_limit=int(recording["capture_limit_mb"] * 1024 * 1024),
                 places=resume.places,
                 running=resume.running,
-                seen=Seen(self._asked_store(lambda store, session: store.last_request(session))),
+                seen=Seen(self._asked_store(lambda store, session: store.last_turn(session))),
                 threads=Threads(self._asked_store(lambda store, digest: store.thread(digest))),
                 answers=Answers(self._place),
                 account_key=self._account_key(),

@@ -18,8 +18,9 @@ pack; (-2, blob).
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -36,8 +37,10 @@ LONG = 512  # bytes: from this on a piece without a base is a blob, and a string
 LEVEL = 3
 DICTIONARY_BYTES = 32 << 10  # of the base's pack: more costs time and brings little
 UNPACKED_LIMIT = 256 << 20  # of one pack or blob: more than any capture limit in use gives
-CHAIN_LIMIT = 1 << 20
+WINDOW = 1 << 27
+CHAIN_LIMIT = 10_000  # links that are followed: more than any chain has, and an end where damage made a ring
 HEADS_EACH = 3  # exchanges of a session that may become a base: its branches (side calls, retries, subagents)
+HEADS_SESSIONS = 2000  # that are remembered at all: what was sent in one may be nothing to build on
 HEADS_BYTES = 12 << 20  # of memory, about, that all heads may take
 MARK_BYTES = 100  # of memory that a mark and its place take
 DEPTH_MAX = 2000  # links of a chain: then one stands alone again, so that reading one has a bound
@@ -75,24 +78,35 @@ def _dictionary() -> zstandard.ZstdCompressionDict:
     return zstandard.ZstdCompressionDict(files("lunaroute.stores").joinpath("packs.zdict").read_bytes())
 
 
-@cache
+# an object of zstandard serves one thread only, and threads of the UI unpack while the writer does
+_own = threading.local()
+
+
 def _compressor() -> zstandard.ZstdCompressor:
-    dictionary = _dictionary()
-    dictionary.precompute_compress(level=LEVEL)
-    return zstandard.ZstdCompressor(level=LEVEL, dict_data=dictionary, write_content_size=True)
+    made: zstandard.ZstdCompressor | None = getattr(_own, "compressor", None)
+    if made is None:
+        dictionary = _dictionary()
+        dictionary.precompute_compress(level=LEVEL)
+        made = _own.compressor = zstandard.ZstdCompressor(level=LEVEL, dict_data=dictionary, write_checksum=True)
+    return made
 
 
-@cache
 def _decompressor() -> zstandard.ZstdDecompressor:
-    return zstandard.ZstdDecompressor(dict_data=_dictionary(), max_window_size=1 << 27)
+    made: zstandard.ZstdDecompressor | None = getattr(_own, "decompressor", None)
+    if made is None:
+        made = _own.decompressor = zstandard.ZstdDecompressor(dict_data=_dictionary(), max_window_size=WINDOW)
+    return made
 
 
 def squeeze(data: bytes, base: bytes | None = None) -> bytes:
-    """Compressed, with the shared dictionary or with the beginning of `base`."""
+    """Compressed, with the shared dictionary or with the beginning of `base`.
+
+    With a checksum: the wrong dictionary gives wrong bytes, and nothing else would tell.
+    """
     if base is None:
         return _compressor().compress(data)
     own = zstandard.ZstdCompressionDict(base[:DICTIONARY_BYTES], dict_type=zstandard.DICT_TYPE_RAWCONTENT)
-    return zstandard.ZstdCompressor(level=LEVEL, dict_data=own).compress(data)
+    return zstandard.ZstdCompressor(level=LEVEL, dict_data=own, write_checksum=True).compress(data)
 
 
 def unfold(data: bytes, base: bytes | None = None) -> bytes:
@@ -103,7 +117,7 @@ def unfold(data: bytes, base: bytes | None = None) -> bytes:
         if base is None:
             return _decompressor().decompress(data)
         own = zstandard.ZstdCompressionDict(base[:DICTIONARY_BYTES], dict_type=zstandard.DICT_TYPE_RAWCONTENT)
-        return zstandard.ZstdDecompressor(dict_data=own, max_window_size=1 << 27).decompress(data)
+        return zstandard.ZstdDecompressor(dict_data=own, max_window_size=WINDOW).decompress(data)
     except (zstandard.ZstdError, MemoryError) as error:
         raise StoreError(f"a stored pack is damaged ({error})") from None
 
@@ -126,6 +140,10 @@ def blobs_of(pack: Pack) -> list[int]:
     return [pack.body[at + 1] for at in range(0, len(pack.body), 2) if pack.body[at] == BLOB]
 
 
+def _pairs(recipe: list[int]) -> Iterator[tuple[int, int]]:
+    return zip(recipe[::2], recipe[1::2], strict=True)
+
+
 def texts_of(pack: Pack) -> list[tuple[str, str]]:
     """(kind, text) of what the search index has of it."""
     try:
@@ -144,6 +162,60 @@ def slim(pack: Pack) -> Pack:
         answer_head=pack.answer_head,
         answer_head_new=pack.answer_head_new,
     )
+
+
+def fold(pack: Pack, base: Pack) -> Pack:
+    """The same, built on what `base` is built on: what it took from `base` is its own now. Raises StoreError."""
+    made = msgspec.structs.replace(pack)
+    try:
+        made.head, made.head_new = _folded(pack.head, pack.head_new, base.head, base.head_new)
+        made.body, made.body_new = _folded(pack.body, pack.body_new, base.body, base.body_new)
+        made.answer_head, made.answer_head_new = _folded(
+            pack.answer_head, pack.answer_head_new, base.answer_head, base.answer_head_new
+        )
+    except IndexError:
+        raise StoreError("a stored pack does not fit its base") from None
+    return made
+
+
+def _folded(recipe: list[int], new: list[Any], base: list[int], base_new: list[Any]) -> tuple[list[int], list[Any]]:
+    # where each piece of the base comes from: (NEW, the piece), (BLOB, its number), (place below, None)
+    sources: list[tuple[int, Any]] = []
+    taken = 0
+    for start, count in _pairs(base):
+        if start == BLOB:
+            sources.append((BLOB, count))
+        elif start == NEW:
+            sources += [(NEW, piece) for piece in _part(base_new, taken, count)]
+            taken += count
+        else:
+            sources += [(place, None) for place in range(start, start + count)]
+    out: list[int] = []
+    pieces: list[Any] = []
+    taken = 0
+    for start, count in _pairs(recipe):
+        if start == BLOB:
+            out += (BLOB, count)
+            continue
+        if start == NEW:
+            of = [(NEW, piece) for piece in _part(new, taken, count)]
+            taken += count
+        else:
+            of = _part(sources, start, count)
+        for kind, what in of:
+            if kind == BLOB:
+                out += (BLOB, what)
+            elif kind == NEW:
+                pieces.append(what)
+                if out and out[-2] == NEW:
+                    out[-1] += 1
+                else:
+                    out += (NEW, 1)
+            elif out and 0 <= out[-2] == kind - out[-1]:
+                out[-1] += 1
+            else:
+                out += (kind, 1)
+    return out, pieces
 
 
 # --- making -------------------------------------------------------------------------------------------
@@ -186,6 +258,8 @@ class Heads:
         if known is None:
             found = self._recall(session)
             known = self._known[session] = []
+            if len(self._known) > HEADS_SESSIONS:
+                self.forget(next(iter(self._known)))
             if found is not None:
                 self.add(session, found)
         self._known.move_to_end(session)
@@ -369,6 +443,7 @@ class Shelf:
     def forget(self) -> None:
         """What is stored has changed."""
         self._packs.clear()
+        self._blobs.clear()
         self._last = None
         self._room = self._keep
 
@@ -393,7 +468,9 @@ class Shelf:
         """The exchange and what is below it, down to the one without a base; all of their packs are read."""
         chain: list[int] = []
         unread: list[tuple[int, int, bytes]] = []
-        while exchange and len(chain) < CHAIN_LIMIT:
+        while exchange:
+            if len(chain) == CHAIN_LIMIT:
+                raise StoreError("what this exchange is based on has no end")
             chain.append(exchange)
             found = self._packs.get(exchange)
             if found is not None:
@@ -452,6 +529,7 @@ class Shelf:
             if data is None:
                 raise StoreError("a blob that this exchange is made of is missing")
             known = self._blobs[blob] = unfold(data)
+            self._room -= len(known)
         return known
 
 

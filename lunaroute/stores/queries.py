@@ -219,9 +219,14 @@ def neighbours(db: Connection, row: ExchangeRow) -> tuple[str | None, str | None
 
 def bodies(db: Connection, exchange_id: str) -> Bodies:
     """Headers and bodies of an exchange; all empty while it has none yet."""
+    with db.snapshot():
+        return _bodies(db, exchange_id)
+
+
+def _bodies(db: Connection, exchange_id: str) -> Bodies:
     found = db.rows("SELECT row FROM exchanges WHERE id = ?", [valid_id(exchange_id)])
     try:
-        whole = db.shelf.whole(found[0][0]) if found else None
+        whole = _whole(db, found[0][0]) if found else None
     except StoreError as error:
         return msgspec.structs.replace(_NOTHING, trouble=f"What is stored of this exchange cannot be read: {error}.")
     if whole is None:
@@ -246,6 +251,15 @@ def bodies(db: Connection, exchange_id: str) -> Bodies:
         limits=more.get("limits", []),
         texts=packs.texts_of(whole.pack),
     )
+
+
+def _whole(db: Connection, row: int) -> packs.Whole | None:
+    try:
+        return db.shelf.whole(row)
+    except StoreError:
+        # the shelf may hold what it read before a removal that others' packs were written anew for
+        db.shelf.forget()
+        return db.shelf.whole(row)
 
 
 _NOTHING = Bodies(

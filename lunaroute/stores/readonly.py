@@ -10,11 +10,12 @@ longer than its limit is stopped: a page must not keep the recorder waiting for 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sqlite3
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -57,6 +58,7 @@ class Connection:
         self.path = path
         self._limit_s = limit_s
         self._deadline = 0.0
+        self._held = False
         if not path.is_file() or path.stat().st_size == 0:
             raise NoRecord(
                 f"Nothing has been recorded yet: there is no database at {path}. Start LunaRoute with "
@@ -100,6 +102,22 @@ class Connection:
             return self._sqlite.execute(sql, values).fetchall()
         except sqlite3.Error as error:
             raise self._explained(error) from error
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """All that is asked inside sees one moment, whatever is written or removed meanwhile. Keep it short: the log
+        of what is written cannot be taken in beyond it."""
+        if self._held:
+            yield
+            return
+        self.rows("BEGIN")
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+            with contextlib.suppress(sqlite3.Error):
+                self._sqlite.execute("ROLLBACK")
 
     def value(self, sql: str, values: Sequence[object] = ()) -> Any:
         """The first column of the first row, None without a row."""
@@ -152,5 +170,7 @@ def _authorize(action: int, first: str | None, second: str | None, _db: str | No
         # how SQLite asks when it connects the search index; what it asks of itself writes nothing, and nobody else may
         return sqlite3.SQLITE_OK
     if action == sqlite3.SQLITE_PRAGMA and first in _PRAGMAS and second is None:
+        return sqlite3.SQLITE_OK
+    if action == sqlite3.SQLITE_TRANSACTION and first in ("BEGIN", "ROLLBACK"):
         return sqlite3.SQLITE_OK
     return sqlite3.SQLITE_DENY

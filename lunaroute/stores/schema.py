@@ -186,7 +186,8 @@ _V2 = (
     "CREATE INDEX exchanges_running ON exchanges (row) WHERE state IS NULL",
     # few: nearly every exchange ends well
     "CREATE INDEX exchanges_state ON exchanges (state, session_id) WHERE state != 'ok'",
-    # base: the exchange whose pieces this one takes up; 0 = none. blobs it names are counted in blobs.uses
+    # base: the exchange whose pieces this one takes up; 0 = none. blobs it names are counted in blobs.uses; a number is
+    # never used again, so that a reader may keep what it read
     """
     CREATE TABLE packs (
         exchange INTEGER PRIMARY KEY,
@@ -197,7 +198,7 @@ _V2 = (
     "CREATE INDEX packs_base ON packs (base) WHERE base != 0",
     """
     CREATE TABLE blobs (
-        blob INTEGER PRIMARY KEY,
+        blob INTEGER PRIMARY KEY AUTOINCREMENT,
         hash BLOB NOT NULL UNIQUE,
         uses INTEGER NOT NULL DEFAULT 0,
         data BLOB NOT NULL

@@ -84,6 +84,8 @@ class SqliteStore:
         self._connection: sqlite3.Connection | None = None
         self._lock: int | None = None
         self._inode: tuple[int, int] | None = None
+        self._unmerged = upkeep.Unmerged()
+        self.refused = 0  # records that no database can take
 
     def locate_by(self, locate: Callable[[str, int], str | None]) -> None:
         """Tell where a session's JSONL file is."""
@@ -127,7 +129,7 @@ class SqliteStore:
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("PRAGMA journal_size_limit = 67108864")
             connection.execute("PRAGMA cache_size = -8192")
-            # no rest of what was replaced stays in a page that is written anyway: a later deletion could not find it
+            # what is deleted is overwritten where that costs no writing of its own (no build's default is relied on)
             connection.execute("PRAGMA secure_delete = FAST")
             schema.migrate(connection)
             # touches every b-tree's root: a file cut short or overwritten is found now, not in the middle of a batch
@@ -198,8 +200,24 @@ class SqliteStore:
     # --- writing ----------------------------------------------------------------------------------
     def write(self, batch: Sequence[Record]) -> None:
         """One transaction for the batch; nothing of it is kept when it fails."""
-        with self._transaction() as connection:
-            self._writing.write(connection, batch)
+        try:
+            with self._transaction() as connection:
+                self._writing.write(connection, batch)
+        except StoreError:
+            raise
+        except Exception:  # what no column takes (a number too large, half a surrogate) is no reason to keep nothing
+            self._write_singly(batch)
+
+    def _write_singly(self, batch: Sequence[Record]) -> None:
+        for record in batch:
+            try:
+                with self._transaction() as connection:
+                    self._writing.write(connection, [record])
+            except StoreError:
+                raise
+            except Exception as error:
+                self.refused += 1
+                self._warn(f"{record.id} cannot be kept in {self.path} ({type(error).__name__}); it is left out")
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -217,9 +235,22 @@ class SqliteStore:
             self._undo(connection)
             raise
 
+    @contextlib.contextmanager
+    def _looking(self) -> Iterator[sqlite3.Connection]:
+        """For single questions: no transaction, nothing to undo."""
+        try:
+            yield self._live_connection()
+        except sqlite3.Error as error:
+            raise StoreError(f"cannot read {self.path}: {error}") from None
+
     def _undo(self, connection: sqlite3.Connection) -> None:
         with contextlib.suppress(sqlite3.Error):
             connection.execute("ROLLBACK")
+        if connection.in_transaction and connection is self._connection:
+            # it cannot even be undone: the next attempt begins with another connection
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
+            self._connection = None
         self._writing.reset()
 
     def _live_connection(self) -> sqlite3.Connection:
@@ -259,7 +290,7 @@ class SqliteStore:
 
     def resume(self, boot_id: str) -> Resume:
         """What this run has already stored (empty at its first start)."""
-        with self._transaction() as connection:
+        with self._looking() as connection:
             rows = connection.execute(
                 "SELECT id, session_id, sequence, state FROM exchanges WHERE id > ? AND id < ? "
                 "ORDER BY started_ns DESC LIMIT 50000",
@@ -273,7 +304,7 @@ class SqliteStore:
 
     def last_sequence(self, session_id: str) -> int:
         """The highest number an exchange of this session has; 0 for an unknown session."""
-        with self._transaction() as connection:
+        with self._looking() as connection:
             found = connection.execute(
                 "SELECT max(sequence) FROM exchanges WHERE session_id = ?", (session_id,)
             ).fetchone()[0]
@@ -288,9 +319,11 @@ class SqliteStore:
     def tend_steps(self, now: float, keep: upkeep.Keep | None = None) -> Iterator[upkeep.Progress]:
         """Retention by age and size, in steps; `keep`: other bounds for this once."""
         age, size = keep or self.keep
-        yield from upkeep.trim(self._transaction, now, age, size, self._writing.forget)
+        yield from self._guarded(
+            upkeep.trim(self._transaction, now, age, size, self._writing.forget, self._unmerged)
+        )
         if self._unwiped:
-            yield from self._wipe(upkeep.wipe(self._transaction))
+            yield from self._guarded(self._wipe(upkeep.wipe(self._transaction)))
         self._empty_log()
 
     def delete(
@@ -300,7 +333,8 @@ class SqliteStore:
 
         Given up half way, what is deleted by then is deleted; the index follows at the next upkeep.
         """
-        yield from self._wipe(upkeep.delete_sessions(self._transaction, sessions, self._writing.forget, before))
+        steps = upkeep.delete_sessions(self._transaction, sessions, self._writing.forget, before)
+        yield from self._guarded(self._wipe(steps))
         yield from self._emptied()
 
     def rewrite(self) -> Iterator[upkeep.Progress]:
@@ -353,7 +387,16 @@ class SqliteStore:
 
     def reprice(self, price: upkeep.Price, *, dry_run: bool = False) -> Iterator[upkeep.Progress]:
         """Price everything anew, in steps."""
-        return upkeep.reprice(self._transaction, price, dry_run=dry_run)
+        return self._guarded(upkeep.reprice(self._transaction, price, dry_run=dry_run))
+
+    def _guarded(self, steps: Iterator[upkeep.Progress]) -> Iterator[upkeep.Progress]:
+        """In a damaged database anything may stand in a row: whatever comes of it is a failure of the store."""
+        try:
+            yield from steps
+        except StoreError:
+            raise
+        except Exception as error:
+            raise StoreError(f"upkeep of {self.path} failed: {type(error).__name__}: {error}") from error
 
     # --- bringing in ------------------------------------------------------------------------------
     def bring(self, batch: Sequence[Exchange]) -> None:
@@ -398,9 +441,9 @@ class SqliteStore:
             return {row[0] for row in connection.execute("SELECT session_id FROM sessions")}
 
     # --- what an observer asks of an earlier one -----------------------------------------------------
-    def last_request(self, session_id: str) -> tuple[str, bytes] | None:
-        """(dialect, body) of the last turn of a session."""
-        with self._transaction() as connection:
+    def last_turn(self, session_id: str) -> tuple[str, bytes, list[str]] | None:
+        """(dialect, request body, texts for the search) of the last turn of a session."""
+        with self._looking() as connection:
             found = connection.execute(
                 "SELECT row, dialect FROM exchanges WHERE session_id = ? AND state IS NOT NULL AND kind = 'turn' "
                 "ORDER BY sequence DESC LIMIT 1",
@@ -410,13 +453,14 @@ class SqliteStore:
                 return None
             try:
                 whole = packs.shelf(lambda sql, *values: connection.execute(sql, values).fetchone()).whole(found[0])
+                texts = [text for _, text in packs.texts_of(whole.pack)] if whole is not None else []
             except StoreError:
                 return None
-        return (found[1] or "", b"".join(whole.pieces)) if whole is not None else None
+        return (found[1] or "", b"".join(whole.pieces), texts) if whole is not None else None
 
     def thread(self, digest: bytes) -> tuple[str, int] | None:
         """(session, when it was last active, wall clock ns) of the conversation with this digest."""
-        with self._transaction() as connection:
+        with self._looking() as connection:
             found = connection.execute(
                 "SELECT session_id, last_at FROM sessions WHERE thread = ? ORDER BY last_at DESC LIMIT 1", (digest,)
             ).fetchone()
@@ -426,7 +470,7 @@ class SqliteStore:
 
     def response(self, response_id: str) -> tuple[str, str] | None:
         """(exchange, session) of a recent answer with this id."""
-        with self._transaction() as connection:
+        with self._looking() as connection:
             found: tuple[str, str] | None = connection.execute(
                 "SELECT id, session_id FROM exchanges WHERE row > (SELECT max(row) FROM exchanges) - ? "
                 "AND response_id = ? AND session_id IS NOT NULL ORDER BY row DESC LIMIT 1",

@@ -9,16 +9,17 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from lunaroute.errors import StoreError
-from lunaroute.stores import packs
+from lunaroute.stores.removal import Removal
+from lunaroute.stores.writing import FACETS
 
-STEP = 32  # exchanges of a step
+STEP = 32  # exchanges of a step, if there is time
+MERGE = 64  # pages of the index in a step, about
+MERGED_SHARE = 8  # of the exchanges: after so many removed ones the index is merged
 PRICED_STEP = 400
 PAGES = 256  # that a step gives back to the file system
-MERGED = 64  # pages of the index that are merged in a step: some milliseconds
 LOW = 0.9  # of the size bound: what is taken out at once, so that not every record is followed by an upkeep
 Transaction = Callable[[], contextlib.AbstractContextManager[sqlite3.Connection]]
 
@@ -47,85 +48,11 @@ class Plan(NamedTuple):
     newest_ns: int | None = None
 
 
-class Removal:
-    """Takes exchanges out, with all that only they needed. touched: sessions whose packs have changed."""
+class Unmerged:
+    """How many exchanges were removed whose words are still in the index: kept from one upkeep to the next."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._db = connection
-        self._shelf = packs.shelf(lambda sql, *values: connection.execute(sql, values).fetchone())
-        self.touched: set[str] = set()
-
-    def remove(self, rows: Iterable[int]) -> None:
-        """Remove exchanges by their number, and sessions that have none left."""
-        sessions: set[str] = set()
-        for row in rows:
-            found = self._db.execute("SELECT id, session_id FROM exchanges WHERE row = ?", (row,)).fetchone()
-            if found is None:
-                continue
-            self._pack(row)
-            self._db.execute("DELETE FROM attempts WHERE exchange = ?", (row,))
-            self._db.execute("DELETE FROM bodies WHERE exchange_id = ?", (found[0],))
-            self._db.execute("DELETE FROM exchanges WHERE row = ?", (row,))
-            if found[1] is not None:
-                self._db.execute("DELETE FROM tool_calls WHERE session_id = ? AND exchange = ?", (found[1], row))
-                sessions.add(found[1])
-        for session in sessions:
-            if not self._db.execute("SELECT 1 FROM exchanges WHERE session_id = ? LIMIT 1", (session,)).fetchone():
-                self._db.execute("DELETE FROM sessions WHERE session_id = ?", (session,))
-                self._db.execute("DELETE FROM tool_calls WHERE session_id = ?", (session,))
-        self.touched |= sessions
-
-    def _pack(self, row: int) -> None:
-        """The pack and its words in the index. What later exchanges build on stays, without the rest."""
-        found = self._db.execute("SELECT base, data FROM packs WHERE exchange = ?", (row,)).fetchone()
-        if found is None:
-            return
-        try:
-            pack = self._shelf.pack(row) or packs.Pack()
-            words = "\n".join(text for _, text in packs.texts_of(pack))
-        except StoreError:
-            self._drop(row, found[0], packs.Pack())  # damaged: nothing can be read back of it, by nobody
-            return
-        if pack.texts:
-            self._db.execute("INSERT INTO search (search, rowid, text) VALUES ('delete', ?, ?)", (row, words))
-        if self._db.execute("SELECT 1 FROM packs WHERE base = ? LIMIT 1", (row,)).fetchone():
-            self._slim(row, found[0], pack)
-        else:
-            self._drop(row, found[0], pack)
-
-    def _slim(self, row: int, base: int, pack: packs.Pack) -> None:
-        """Keep the pieces only. The packs that were compressed with this one are compressed with what is left of it."""
-        above = [
-            (child, packs.unfold(data, self._shelf.plain(row)))
-            for child, data in self._db.execute("SELECT exchange, data FROM packs WHERE base = ?", (row,)).fetchall()
-        ]
-        plain = packs.encode(packs.slim(pack))
-        data = packs.squeeze(plain, self._shelf.plain(base) if base else None)
-        self._db.execute("UPDATE packs SET data = ? WHERE exchange = ?", (data, row))
-        for child, whole in above:
-            self._db.execute("UPDATE packs SET data = ? WHERE exchange = ?", (packs.squeeze(whole, plain), child))
-        self._shelf.forget()
-
-    def _drop(self, row: int, base: int, pack: packs.Pack) -> None:
-        """Delete a pack that nothing builds on, and what it alone was built on."""
-        while True:
-            self._db.execute("DELETE FROM packs WHERE exchange = ?", (row,))
-            for blob in packs.blobs_of(pack):
-                self._db.execute("UPDATE blobs SET uses = uses - 1 WHERE blob = ?", (blob,))
-                self._db.execute("DELETE FROM blobs WHERE blob = ? AND uses <= 0", (blob,))
-            row = base
-            if not row or self._db.execute("SELECT 1 FROM exchanges WHERE row = ?", (row,)).fetchone():
-                return
-            if self._db.execute("SELECT 1 FROM packs WHERE base = ? LIMIT 1", (row,)).fetchone():
-                return
-            found = self._db.execute("SELECT base FROM packs WHERE exchange = ?", (row,)).fetchone()
-            if found is None:
-                return
-            base = found[0]
-            try:
-                pack = self._shelf.pack(row) or packs.Pack()
-            except StoreError:
-                pack = packs.Pack()
+    def __init__(self) -> None:
+        self.exchanges = 0
 
 
 def used_bytes(connection: sqlite3.Connection) -> int:
@@ -153,25 +80,33 @@ def trim(
     max_age_days: float | None,
     max_bytes: int | None,
     touched: Callable[[set[str]], None],
+    unmerged: Unmerged,
 ) -> Iterator[Progress]:
     """Retention: what is too old, then the oldest until the rest is small enough; then the file really shrinks."""
     done = 0
     before = int((now - max_age_days * 86400) * 1e9) if max_age_days is not None else 0
     bound = max_bytes
+    with transaction() as connection:
+        share = connection.execute("SELECT count(*) FROM exchanges").fetchone()[0] // MERGED_SHARE
     while True:
         with transaction() as connection:
             rows = expired(connection, before, STEP)
             if not rows and bound is not None and used_bytes(connection) > bound:
                 bound = int((max_bytes or 0) * LOW)
-                rows = expired(connection, int(now * 1e9), STEP)
+                rows = expired(connection, 1 << 62, STEP)
             if rows:
                 removal = Removal(connection)
-                removal.remove(rows)
+                removed = removal.remove(rows)
                 touched(removal.touched)
         if not rows:
             break
-        done += len(rows)
+        done += removed
+        unmerged.exchanges += removed
         yield Progress(done, done)
+        if unmerged.exchanges > share:
+            # what was removed is still in the index, twice now: it counts for the size, and more would go than must
+            yield from merge(transaction, done)
+            unmerged.exchanges = 0
     yield from shrink(transaction, done)
 
 
@@ -204,14 +139,29 @@ def plan(connection: sqlite3.Connection, now: float, keep: Keep) -> Plan:
     return Plan(count, sessions, int(used - left), oldest, newest)
 
 
-def shrink(transaction: Transaction, done: int = 0, spare: int = PAGES // 4) -> Iterator[Progress]:
-    """Give free pages back to the file system; `spare` of them may stay, to be used again."""
+def merge(transaction: Transaction, done: int = 0) -> Iterator[Progress]:
+    """Words of removed texts leave the search index only when its parts are merged."""
+    pages = -MERGE  # a negative number begins a merge of all there is
+    while True:
+        with transaction() as connection:
+            before = connection.total_changes
+            connection.execute("INSERT INTO search (search, rank) VALUES ('merge', ?)", (pages,))
+            idle = connection.total_changes - before < 2
+        if idle:
+            return
+        pages = MERGE
+        yield Progress(done, done)
+
+
+def shrink(transaction: Transaction, done: int = 0, keep: int = PAGES // 4) -> Iterator[Progress]:
+    """Give free pages back to the file system, but for some that are soon of use again."""
     while True:
         with transaction() as connection:
             free = connection.execute("PRAGMA freelist_count").fetchone()[0]
-            if free <= spare:
+            if free <= keep:
                 return
-            connection.execute(f"PRAGMA incremental_vacuum({PAGES})").fetchall()
+            for _ in range(min(PAGES, free - keep)):  # sqlite3 does one page and stops, whatever number it is told
+                connection.execute("PRAGMA incremental_vacuum(1)")
             left = connection.execute("PRAGMA freelist_count").fetchone()[0]
         yield Progress(done, done)
         if left >= free:
@@ -242,13 +192,13 @@ def delete_sessions(
                     )
                 ]
                 removal = Removal(connection)
-                removal.remove(rows)
+                removed = removal.remove(rows)
                 touched({session, *removal.touched})
                 if not rows:
                     connection.execute("DELETE FROM sessions WHERE session_id = ?", (session,))
             if not rows:
                 break
-            done += len(rows)
+            done += removed
             yield Progress(done, total)
     yield from wipe(transaction, done)
 
@@ -256,24 +206,13 @@ def delete_sessions(
 def wipe(transaction: Transaction, done: int = 0) -> Iterator[Progress]:
     """After a deletion: nothing of what was deleted is left in the index, the filters or a free page."""
     with transaction() as connection:
-        for kind in ("model_used", "client", "provider", "project"):
+        for kind in FACETS:
             connection.execute(
-                f"DELETE FROM facets WHERE kind = ? AND value NOT IN "
-                f"(SELECT {kind} FROM sessions WHERE {kind} IS NOT NULL)",
-                (kind,),
+                f"DELETE FROM facets WHERE kind = '{kind}' AND value NOT IN "
+                f"(SELECT {kind} FROM sessions WHERE {kind} IS NOT NULL)"
             )
-    pages = -MERGED  # once: all parts into one
-    while True:
-        # words of deleted texts leave the index only when its parts are merged
-        with transaction() as connection:
-            before = connection.total_changes
-            connection.execute("INSERT INTO search (search, rank) VALUES ('merge', ?)", (pages,))
-            changed = connection.total_changes - before
-        if changed < 2:  # as SQLite says that there is nothing left to merge
-            break
-        pages = MERGED
-        yield Progress(done, done)
-    yield from shrink(transaction, done, spare=0)
+    yield from merge(transaction, done)
+    yield from shrink(transaction, done, keep=0)  # a free page has what was on it
 
 
 Price = Callable[[dict[str, Any]], tuple[float | None, str | None]]

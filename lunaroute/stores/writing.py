@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -136,8 +137,8 @@ _ABANDON = (
     "UPDATE exchanges SET state = ?, error = ?, usage_state = 'unknown', truncated = 1 WHERE id = ? AND state IS NULL"
 )
 _ABANDONED = (
-    "UPDATE sessions SET errors = errors + ?, usage_unknown = usage_unknown + 1, cost_unknown = cost_unknown + 1 "
-    "WHERE session_id = (SELECT session_id FROM exchanges WHERE id = ?)"
+    "UPDATE sessions SET errors = errors + ?1, usage_unknown = usage_unknown + ?2, cost_unknown = cost_unknown + ?2 "
+    "WHERE session_id = ?3"
 )
 _PACK = "INSERT INTO packs (exchange, base, data) VALUES (?, ?, ?)"
 _ATTEMPT = "INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -157,6 +158,7 @@ _LIMIT = (
     "resets_ns = excluded.resets_ns, window_minutes = excluded.window_minutes, status = excluded.status "
     "WHERE seen_ns <= excluded.seen_ns"
 )
+RECALLED = 8
 FACETS = ("model_used", "client", "provider", "project")
 FACETS_KNOWN = 10_000
 PRICED = frozenset(("turn", "title", "prewarm", "compaction", "probe"))
@@ -199,7 +201,11 @@ class Writing:
     def abandon(self, connection: sqlite3.Connection, closed: Closed) -> None:
         """The end of an exchange of which nothing else is known."""
         if connection.execute(_ABANDON, (closed.state.value, closed.error, closed.id)).rowcount:
-            connection.execute(_ABANDONED, (int(closed.state in ERRORS), closed.id))
+            session, kind = connection.execute(
+                "SELECT session_id, kind FROM exchanges WHERE id = ?", (closed.id,)
+            ).fetchone()
+            counted = int(closed.state in ERRORS and kind != "handshake")
+            connection.execute(_ABANDONED, (counted, int(kind in PRICED), session))
 
     # --- one exchange -----------------------------------------------------------------------------
     def _exchange(self, connection: sqlite3.Connection, exchange: Exchange) -> None:
@@ -288,12 +294,14 @@ class Writing:
             self._heads.add(exchange.session_id, packed.as_head(number), packed.base if packed.goes_on else None)
 
     def _recall(self, session: str) -> packs.Head | None:
-        """The last exchange of a session that nobody here remembers."""
+        """Of the last exchanges of a session that nobody here remembers, the one that had most to say."""
         connection = self._connection
         assert connection is not None
         found = connection.execute(
-            "SELECT row FROM exchanges WHERE session_id = ? AND state IS NOT NULL ORDER BY sequence DESC LIMIT 1",
-            (session,),
+            # the very last may be a side call with a conversation of its own, or have been cut off without a pack
+            "SELECT row FROM (SELECT row, request_bytes FROM exchanges JOIN packs ON exchange = row "
+            "WHERE session_id = ? ORDER BY sequence DESC LIMIT ?) ORDER BY request_bytes DESC, row DESC LIMIT 1",
+            (session, RECALLED),
         ).fetchone()
         if found is None:
             return None
@@ -334,8 +342,13 @@ class Writing:
 
 
 def _later(exchange: Exchange, duration_ms: float) -> str:
-    ended = datetime.fromtimestamp(exchange.started_ns / 1e9 + duration_ms / 1000, UTC)
-    return ended.strftime("%Y-%m-%d %H:%M:%S.") + f"{ended.microsecond // 1000:03d}"
+    seconds, rest = divmod(exchange.started_ns + int(duration_ms * 1e6), 1_000_000_000)
+    return f"{_second(seconds)}.{rest // 1_000_000:03d}"
+
+
+@lru_cache(maxsize=4)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _more(exchange: Exchange) -> dict[str, Any]:

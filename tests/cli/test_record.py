@@ -37,7 +37,9 @@ ANSWER = {
     "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-opus-4-5", "stop_reason": "end_turn",
     "content": [{"type": "text", "text": "A pineapple."}], "usage": {"input_tokens": 100, "output_tokens": 20},
 }  # fmt: skip
-OWN_PRICES = "models:\n  - {model: claude-opus-4-5, provider: anthropic, input: 1000, output: 0, cache_read: 0, cache_write: 0}\n"
+OWN_PRICES = """models:
+  - {model: claude-opus-4-5, provider: anthropic, input: 1000, output: 0, cache_read: 0, cache_write: 0}
+"""
 
 
 @pytest.fixture
