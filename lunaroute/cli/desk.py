@@ -106,7 +106,13 @@ def ask(loaded: Loaded, order: Json, tell: Tell) -> Json:
         connection = _connect(path)
         if connection is not None:
             with connection:
-                return _at_desk(connection, order, tell)
+                answer = _at_desk(connection, order, tell)
+            if answer is not None:
+                return answer
+            if time.monotonic() > end:
+                raise StoreError("the server ends the conversation at once; look into `lunaroute logs`")
+            time.sleep(POLL_S)
+            continue
         try:
             return _ourselves(loaded, order, tell)
         except InUse as error:
@@ -147,22 +153,29 @@ def _connect(path: Path) -> socket.socket | None:
     return connection
 
 
-def _at_desk(connection: socket.socket, order: Json, tell: Tell) -> Json:
+def _at_desk(connection: socket.socket, order: Json, tell: Tell) -> Json | None:
+    """The answer; None where the other end went away without a word: it was just ending, or had too many to serve."""
     gone = StoreError("the server ended before it had done all; what was done is kept: run the command again")
+    begun = False
     try:
         connection.sendall(json.dumps(order).encode() + b"\n")
         with connection.makefile("rb") as lines:
             while line := lines.readline(MAX_ANSWER):
                 said: Any = json.loads(line)
+                begun = True
                 if "error" in said:
                     raise StoreError(str(said["error"]))
                 if "ok" in said:
                     answer: Json = said["ok"]
                     return answer
                 tell(int(said["done"]), int(said["total"]))
-    except (OSError, ValueError, TypeError, KeyError):
+    except OSError:
+        pass
+    except (ValueError, TypeError, KeyError):
         raise gone from None
-    raise gone
+    if begun:
+        raise gone
+    return None
 
 
 # --- without a server ---------------------------------------------------------------------------------------
@@ -191,7 +204,7 @@ def _orders(loaded: Loaded) -> tuple[SqliteStore, Orders]:
     recording = loaded.config.session_recording
     kept, files = recording.sqlite.retention, recording.jsonl.retention
     store = SqliteStore(
-        Path(recording.sqlite.path), warn=_warn, replace=False,
+        Path(recording.sqlite.path), warn=_warn, replace=False, rewrite_bytes=None,
         max_age_days=kept.max_age_days, max_size_mb=kept.max_size_mb,
     )  # fmt: skip
     jsonl = JsonlStore(

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lunaroute.cli import desk
-from lunaroute.cli.options import settings
+from lunaroute.cli.options import fail, settings
 
 if TYPE_CHECKING:
     from lunaroute.config import Loaded
 
 _SPAN = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)([hdw]?)")
 _DAYS = {"": 1.0, "d": 1.0, "h": 1 / 24, "w": 7.0}
-NOTHING = {"sessions": 0, "exchanges": 0, "database_bytes": [0, 0], "files": 0, "file_bytes": [0, 0]}
+NOTHING = {"sessions": 0, "exchanges": 0, "database_bytes": [0, 0], "files": 0, "file_bytes": [0, 0], "rests": None}
 
 
 def _days(ctx: click.Context, param: click.Parameter, text: str | None) -> float | None:
@@ -39,8 +39,15 @@ def _days(ctx: click.Context, param: click.Parameter, text: str | None) -> float
     "--max-size", metavar="MB", type=click.FloatRange(min=0), default=None,
     help="Delete the oldest above this size: of the database, and of the log files.  [default: as configured]",
 )  # fmt: skip
+@click.option(
+    "--rewrite",
+    is_flag=True,
+    help="Then write the database anew; nothing else is stored while that lasts (3 s per GB).",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
-def prune(config: str | None, dry_run: bool, older_than: float | None, max_size: float | None, as_json: bool) -> None:
+def prune(
+    config: str | None, dry_run: bool, older_than: float | None, max_size: float | None, rewrite: bool, as_json: bool
+) -> None:
     """Delete now what retention would delete: exchanges and log files that are too old, then the oldest until the rest
     is small enough. Log files of sessions that are under way stay. The server does all this by itself every ten
     minutes. Works while the server runs."""
@@ -50,13 +57,15 @@ def prune(config: str | None, dry_run: bool, older_than: float | None, max_size:
             told = _plan(loaded, older_than, max_size)
             click.echo(json.dumps(told) if as_json else _planned(told))
             return
-        order = {"cmd": "prune", "max_age_days": older_than, "max_size_mb": max_size}
+        order = {"cmd": "prune", "max_age_days": older_than, "max_size_mb": max_size, "rewrite": rewrite}
         recording = loaded.config.session_recording
         answer: dict[str, Any] = dict(NOTHING)
         if Path(recording.sqlite.path).exists() or Path(recording.jsonl.directory).exists():
             with desk.progress("Pruning") as tell:
                 answer = desk.ask(loaded, order, tell)
     click.echo(json.dumps(answer) if as_json else _done(answer))
+    if answer["rests"]:
+        fail(f"traces of what was deleted may be left: {answer['rests']}")
 
 
 def _done(answer: dict[str, Any]) -> str:

@@ -40,10 +40,11 @@ class Delete(msgspec.Struct, tag_field="cmd", tag="delete", forbid_unknown_field
 
 
 class Prune(msgspec.Struct, tag_field="cmd", tag="prune", forbid_unknown_fields=True):
-    """Retention now; what is not given is as configured."""
+    """Retention now; what is not given is as configured. rewrite: then write the database anew, however large."""
 
     max_age_days: float | None = None
     max_size_mb: float | None = None
+    rewrite: bool = False
 
 
 class Import(msgspec.Struct, tag_field="cmd", tag="import", forbid_unknown_fields=True):
@@ -110,7 +111,7 @@ class Orders:
             "sessions": len(before - self._sqlite.sessions()),
             "exchanges": exchanges,
             "freed_bytes": freed[0] + max(0, size - self._sqlite.size()),
-            "wiped": self._sqlite.log_emptied,
+            "rests": self._sqlite.rests,
         }
 
     def _prune(self, order: Prune) -> Steps:
@@ -122,6 +123,8 @@ class Orders:
             yield step
         for _ in self._jsonl.tend_steps(now, bounds(self._jsonl.keep, order)):
             yield Progress(exchanges, exchanges)
+        if order.rewrite:
+            yield from self._sqlite.rewrite()
         kept = self._jsonl.files()
         return {
             "sessions": len(sessions - self._sqlite.sessions()),
@@ -129,6 +132,7 @@ class Orders:
             "database_bytes": [size, self._sqlite.size()],
             "files": len({_plain(each.path) for each in files} - {_plain(each.path) for each in kept}),
             "file_bytes": [sum(each.size for each in files), sum(each.size for each in kept)],
+            "rests": self._sqlite.rests if order.rewrite else None,
         }
 
     def _reprice(self) -> Steps:

@@ -28,6 +28,8 @@ from lunaroute.stores.writing import Writing
 BUSY_TIMEOUT_MS = 250
 # of a new database: packs are 1 to 4 kB, and of pages of 4 kB they would leave a third empty
 PAGE_BYTES = 8192
+# a larger database is not rewritten after a deletion: that takes 3 ms per MB, in which nothing else is written
+REWRITTEN = 512 * 1024 * 1024
 _EMPTYING = 10  # attempts to empty the write-ahead log; a reader is done within two seconds
 RESPONSES = 2000  # exchanges among which an answer's id is looked for
 
@@ -52,6 +54,7 @@ class SqliteStore:
     """See the module. `warn` gets sentences for the log; `locate` tells a session's JSONL file, if there is one.
 
     replace: a database that cannot be used is set aside and a new one begun; else it is left alone, and that is said.
+    rewrite_bytes: up to which size the file is rewritten after a deletion (None: any), see `_rewrite`.
     """
 
     name = "sqlite"
@@ -65,6 +68,7 @@ class SqliteStore:
         max_age_days: float | None = None,
         max_size_mb: float | None = None,
         replace: bool = True,
+        rewrite_bytes: int | None = REWRITTEN,
         wall: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.path = path
@@ -72,9 +76,11 @@ class SqliteStore:
         self._writing = Writing(locate)
         self._wall = wall
         self._replace = replace
+        self._rewrite_bytes = rewrite_bytes
         self._max_age_days = max_age_days
         self._max_bytes = None if max_size_mb is None else int(max_size_mb * 1024 * 1024)
         self._unwiped = False  # a deletion was given up before its end
+        self.rests: str | None = None  # why something of what was deleted last may still be in the file
         self._connection: sqlite3.Connection | None = None
         self._lock: int | None = None
         self._inode: tuple[int, int] | None = None
@@ -323,26 +329,49 @@ class SqliteStore:
     def delete(
         self, sessions: Sequence[str], before: Callable[[str], None] = lambda session: None
     ) -> Iterator[upkeep.Progress]:
-        """Delete sessions whole, in steps, so that nothing of them can be found in the file. See `log_emptied`.
+        """Delete sessions whole, in steps, so that nothing of them can be found in the file; else `rests` says why.
 
         Given up half way, what is deleted by then is deleted; the index follows at the next upkeep.
         """
         steps = upkeep.delete_sessions(self._transaction, sessions, self._writing.forget, before)
         yield from self._guarded(self._wipe(steps))
+        yield from self._emptied()
+
+    def rewrite(self) -> Iterator[upkeep.Progress]:
+        """Write the file anew, whatever its size; `rests` says what stood in the way."""
+        yield upkeep.Progress(0, 0)
+        self._rewrite(None)
+        yield from self._emptied()
+
+    def _emptied(self) -> Iterator[upkeep.Progress]:
         for _ in range(_EMPTYING):
             if self._empty_log():
                 return
             yield upkeep.Progress(0, 0)
+        self.rests = self.rests or "another program reads the database: its write-ahead log could not be emptied"
 
     def _wipe(self, steps: Iterator[upkeep.Progress]) -> Iterator[upkeep.Progress]:
         self._unwiped = True
         self._secure("ON")
         try:
             yield from steps
+            self._rewrite(self._rewrite_bytes)
         finally:
             self._secure("FAST")
             self._writing.reset()  # the filters' words may have gone
         self._unwiped = False
+
+    def _rewrite(self, limit: int | None) -> None:
+        """SQLite overwrites what it deletes, but not the copies that it leaves behind when it moves rows from page to
+        page: of those only a file written anew is free."""
+        self.rests = None
+        if limit is not None and self.size() > limit:
+            self.rests = f"the database is larger than {limit >> 20} MB"
+        elif self._connection is not None:
+            try:
+                self._connection.execute("VACUUM")
+            except sqlite3.Error as error:
+                self.rests = f"the database could not be written anew ({error})"
 
     def _secure(self, how: str) -> None:
         with contextlib.suppress(sqlite3.Error):
@@ -355,14 +384,6 @@ class SqliteStore:
             if self._connection is not None:
                 return not self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
         return False
-
-    @property
-    def log_emptied(self) -> bool:
-        """Whether the write-ahead log holds nothing."""
-        try:
-            return self.path.with_name(f"{self.path.name}-wal").stat().st_size == 0
-        except OSError:
-            return True
 
     def reprice(self, price: upkeep.Price, *, dry_run: bool = False) -> Iterator[upkeep.Progress]:
         """Price everything anew, in steps."""

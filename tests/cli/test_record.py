@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -37,7 +38,9 @@ ANSWER = {
     "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-opus-4-5", "stop_reason": "end_turn",
     "content": [{"type": "text", "text": "A pineapple."}], "usage": {"input_tokens": 100, "output_tokens": 20},
 }  # fmt: skip
-OWN_PRICES = "models:\n  - {model: claude-opus-4-5, provider: anthropic, input: 1000, output: 0, cache_read: 0, cache_write: 0}\n"
+OWN_PRICES = """models:
+  - {model: claude-opus-4-5, provider: anthropic, input: 1000, output: 0, cache_read: 0, cache_write: 0}
+"""
 
 
 @pytest.fixture
@@ -88,7 +91,7 @@ DELETIONS: dict[str, tuple[list[str], list[str]]] = {
 def test_what_is_deleted(home: Path, words: list[str], left: list[str]) -> None:
     told = json.loads(run("sessions", "delete", *words, "--yes", "--json").stdout)
     assert sessions(home) == left
-    assert told["sessions"] == len(told["deleted"]) == 3 - len(left) and told["wiped"]
+    assert told["sessions"] == len(told["deleted"]) == 3 - len(left) and told["rests"] is None
 
 
 def test_without_a_terminal_somebody_must_have_said_yes(home: Path) -> None:
@@ -361,21 +364,25 @@ def send(server: Running, session: str, words: str) -> None:
 
 
 def until(server: Running, query: str, value: Any) -> None:
-    """Wait for the database to say so; each look is a round trip to the server."""
-    end = time.monotonic() + PATIENCE
-    while (found := server.rows(query)) != value:
-        assert time.monotonic() < end, (found, value)
-        server.get("/healthz")
+    """Wait for the database to say so."""
+    wait(server, lambda: server.rows(query) == value)
 
 
 def opened(server: Running) -> Path:
     """Wait until the server's observer takes orders: it begins after the relay. The socket."""
     path = desk_path(server.data, server.data / "sessions.db")
-    end = time.monotonic() + PATIENCE
-    while not path.is_socket():
-        assert time.monotonic() < end, server.log()
-        server.get("/healthz")
+    wait(server, path.is_socket)
     return path
+
+
+def wait(server: Running, fact: Callable[[], bool]) -> None:
+    """Wait for it, and leave the processor to the observer meanwhile: that takes what nobody else wants."""
+    end = time.monotonic() + PATIENCE
+    assert server.process is not None
+    while not fact():
+        assert time.monotonic() < end, server.log()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            raise AssertionError(f"the server ended with {server.process.wait(0.02)}: {server.log()}")
 
 
 def filled(server: Running, count: int, *names: str) -> None:

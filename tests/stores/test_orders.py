@@ -109,7 +109,7 @@ def test_what_is_deleted_is_in_no_file(keeping: Keeping) -> None:
     gone = sorted({each.session_id for each in made if "gone" in each.session_id})
     kept = {each.session_id for each in made if "kept" in each.session_id}
     told = keeping.do({"cmd": "delete", "sessions": gone})
-    assert (told["sessions"], told["exchanges"], told["wiped"]) == (40, 160, True) and told["freed_bytes"] > 0
+    assert (told["sessions"], told["exchanges"], told["rests"]) == (40, 160, None) and told["freed_bytes"] > 0
     for number, file in enumerate(path for path in keeping.folder.rglob("*") if path.is_file()):
         assert not re.findall(rb"canarygone\d*|gone\d{5}x", file.read_bytes()), (number, file)
         assert "gone" not in file.name
@@ -176,7 +176,7 @@ def test_a_path_in_the_database_that_is_no_session_file_stays(keeping: Keeping, 
     assert precious.exists()
 
 
-@pytest.mark.parametrize("steps", [0, 1, 2, 5, 9, 12])
+@pytest.mark.parametrize("steps", [0, 1, 2, 3, 5, 7])
 def test_a_deletion_given_up_can_be_ended_later(keeping: Keeping, steps: int) -> None:
     keeping.write(sung(6, 40))
     gone = [f"session-{canary(number, True)}" for number in (1, 3, 5)]
@@ -249,8 +249,8 @@ def test_the_plan_by_size_is_near_what_happens(keeping: Keeping) -> None:
     planned = plan(connection, keeping.now, Keep(30, 2 << 20))
     told = keeping.do({"cmd": "prune", "max_size_mb": 2})
     assert 0 < planned.exchanges < 200
-    # in steps of 32, so that up to one step more goes
-    assert planned.exchanges - 10 <= told["exchanges"] <= planned.exchanges + 42
+    # in steps of 32; and what one leaves is not all free at once
+    assert planned.exchanges - 10 <= told["exchanges"] <= planned.exchanges + 50
     before, after = told["database_bytes"]
     assert after < before and planned.oldest_ns is not None and planned.oldest_ns < (planned.newest_ns or 0)
 
@@ -379,3 +379,27 @@ def test_who_has_the_database_is_told(keeping: Keeping) -> None:
     with pytest.raises(InUse) as told:
         SqliteStore(keeping.sqlite.path, warn=print).open()
     assert told.value.holder == str(os.getpid())
+
+
+def test_a_large_database_is_written_anew_only_when_asked(keeping: Keeping) -> None:
+    keeping.write(recorded.tool_loop("alpha"))
+    keeping.write(recorded.tool_loop("beta", first=10))
+    keeping.sqlite._rewrite_bytes = 1 << 10
+    assert "larger than" in keeping.do({"cmd": "delete", "sessions": ["alpha"]})["rests"]
+    assert keeping.do({"cmd": "prune", "max_age_days": 1000, "rewrite": True})["rests"] is None
+    assert keeping.rows("SELECT session_id FROM sessions") == [("beta",)]
+
+
+def test_a_reader_in_the_way_is_told(keeping: Keeping) -> None:
+    keeping.write(recorded.tool_loop("alpha"))
+    reader = sqlite3.connect(f"file:{keeping.folder}/sessions.db?mode=ro", uri=True, isolation_level=None)
+    try:
+        reader.execute("BEGIN")
+        assert reader.execute("SELECT count(*) FROM exchanges").fetchone() == (3,)
+        told = keeping.do({"cmd": "delete", "sessions": ["alpha"]})
+        assert told["sessions"] == 1 and "another program reads" in told["rests"]
+    finally:
+        reader.close()
+    for _ in keeping.sqlite.tend_steps(keeping.now):
+        pass
+    assert (keeping.folder / "sessions.db-wal").stat().st_size == 0

@@ -56,7 +56,7 @@ def delete(
         doomed = _doomed(loaded, idents, older_than, with_subagents)
         if not doomed:
             click.echo("No session fits; nothing was deleted.", err=True)
-            answer = {"sessions": 0, "exchanges": 0, "freed_bytes": 0, "wiped": True}
+            answer: dict[str, Any] = {"sessions": 0, "exchanges": 0, "freed_bytes": 0, "rests": None}
         else:
             if not yes:
                 _confirm(doomed)
@@ -68,9 +68,10 @@ def delete(
             f"Deleted {desk.many(answer['sessions'], 'session')}, {desk.many(answer['exchanges'], 'exchange')};"
             f" {desk.size(answer['freed_bytes'])} freed."
         )
-    if not answer["wiped"]:
+    if answer["rests"]:
         click.echo(
-            "Another program reads the database: its write-ahead log still holds some of it until the next upkeep.",
+            f"Traces of it may be left in unused parts of the database file: {answer['rests']}."
+            " `lunaroute prune --rewrite` removes them.",
             err=True,
         )
 
@@ -138,12 +139,12 @@ def _confirm(doomed: list[Doomed]) -> None:
 
 
 def _delete(loaded: Loaded, sessions: list[str], exchanges: int) -> dict[str, Any]:
-    answer: dict[str, Any] = {"sessions": 0, "exchanges": 0, "freed_bytes": 0, "wiped": True}
+    answer: dict[str, Any] = {"sessions": 0, "exchanges": 0, "freed_bytes": 0, "rests": None}
     with desk.progress("Deleting") as tell:
         for part in desk.parts(sessions):
             order = {"cmd": "delete", "sessions": part}
             told = desk.ask(loaded, order, desk.onward(tell, answer["exchanges"], exchanges))
             for name in ("sessions", "exchanges", "freed_bytes"):
                 answer[name] += max(0, told[name])
-            answer["wiped"] = told["wiped"]
+            answer["rests"] = told["rests"]
     return answer
