@@ -53,9 +53,11 @@ Field = tuple[str, str]
 class Pack(msgspec.Struct, array_like=True, omit_defaults=True):
     """See the module. more: facts without a column. texts: JSON, [[kind, text], ...], what the search index has of it.
 
-    JSON inside, since a text is then the same run of bytes as in the body, and costs next to nothing.
+    JSON inside, since a text is then the same run of bytes as in the body, and costs next to nothing. They stand first:
+    the answer's words, in one run there, are what the next exchange's pack finds in the dictionary that this one is.
     """
 
+    texts: bytes = b""
     head: list[int] = msgspec.field(default_factory=list)
     head_new: list[Field] = msgspec.field(default_factory=list)
     body: list[int] = msgspec.field(default_factory=list)
@@ -64,7 +66,6 @@ class Pack(msgspec.Struct, array_like=True, omit_defaults=True):
     answer_head_new: list[Field] = msgspec.field(default_factory=list)
     response: bytes = b""
     more: dict[str, Any] = msgspec.field(default_factory=dict)
-    texts: bytes = b""
 
 
 _json = msgspec.json.Encoder()

@@ -1,7 +1,7 @@
-"""Recording fails, traffic does not (mission R9): a real `lunaroute serve` whose disk is full, broken, locked or spoilt.
+"""Recording fails, traffic does not (mission R9): a real `lunaroute serve`, its disk full, broken, locked or spoilt.
 
-Every answer is what the provider sent, byte for byte; what could not be kept is counted in /metrics and said in the log;
-recording goes on by itself once the fault is over.
+Every answer is what the provider sent, byte for byte; what could not be kept is counted in /metrics and said in the
+log; recording goes on by itself once the fault is over.
 """
 
 from __future__ import annotations
