@@ -90,8 +90,10 @@ def request(messages: list[Any], **more: Any) -> bytes:
 
 def new(words: Words) -> Iterator[Exchange]:
     while True:
-        messages = [{"role": "user", "content": [{"type": "text", "text": words.take(4900)}]} for _ in range(3)]
-        yield request(messages), whole_answer(words, 4500), words.ident("s")
+        session = words.ident("s")
+        for _ in range(10):
+            messages = [{"role": "user", "content": [{"type": "text", "text": words.take(4900)}]} for _ in range(3)]
+            yield request(messages), whole_answer(words, 4500), session
 
 
 def resent(words: Words) -> Iterator[Exchange]:
@@ -108,7 +110,9 @@ def resent(words: Words) -> Iterator[Exchange]:
 
 def small(words: Words) -> Iterator[Exchange]:
     while True:
-        yield request([{"role": "user", "content": words.take(1950)}]), whole_answer(words, 1700), words.ident("s")
+        session = words.ident("s")
+        for _ in range(10):
+            yield request([{"role": "user", "content": words.take(1950)}]), whole_answer(words, 1700), session
 
 
 def stream(words: Words) -> Iterator[Exchange]:
@@ -216,10 +220,9 @@ def measured(case: str, count: int, profile: bool = False) -> tuple[float, float
         prepared = [events(n + 1, next(source), n * 10**7) for n in range(count)]
         warm = count // 5
         profiler = cProfile.Profile()
-        began, size = 0.0, 0
+        began, size = 0.0, observing.database.stat().st_size
         for at in range(0, count, BATCH):
             if at == warm:
-                size = observing.database.stat().st_size
                 began = time.process_time()
                 if profile:
                     profiler.enable()
@@ -229,8 +232,8 @@ def measured(case: str, count: int, profile: bool = False) -> tuple[float, float
         observing.close()
         grown = observing.database.stat().st_size - size
         if profile:
-            pstats.Stats(profiler).sort_stats("tottime").print_stats(45)
-        return spent / (count - warm) * 1e6, grown / (count - warm)
+            pstats.Stats(profiler).sort_stats("cumulative").print_stats(90)
+        return spent / (count - warm) * 1e6, grown / count
 
 
 def main(arguments: list[str]) -> int:

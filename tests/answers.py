@@ -25,7 +25,10 @@ Json = dict[str, Any]
 
 @dataclass(kw_only=True)
 class Told:
-    """One answer given. `usage` is named by the columns of the record; what this dialect does not tell is missing."""
+    """One answer given. `usage` is named by the columns of the record; what this dialect does not tell is missing.
+
+    calls: (id, name, arguments as JSON or free text) of the tools it asked for.
+    """
 
     dialect: str
     kind: str
@@ -37,6 +40,7 @@ class Told:
     usage: dict[str, int]
     text: str = ""
     number: int = 0
+    calls: list[tuple[str, str, str]] = field(default_factory=list)
 
 
 @dataclass
@@ -105,7 +109,8 @@ class Assistant:
 
     def _tell(self, dialect: str, asked: Json, kind: str, stop: str, text: str) -> Told:
         number = len(self.told) + 1
-        model = f"{asked['model']}-20260901"
+        # as each vendor writes the date of what answered
+        model = f"{asked['model']}-{'20260901' if dialect == 'anthropic' else '2026-04-24'}"
         told = Told(
             dialect=dialect, kind=kind, id=f"{PREFIX[dialect]}{number:04d}e2e", asked=asked["model"], model=model,
             stop=stop, stream=bool(asked.get("stream")), usage={}, text=text, number=number,
@@ -136,6 +141,7 @@ class Assistant:
         if call:
             arguments = {"command": COMMAND, "description": "Say a word"}
             blocks.append({"type": "tool_use", "id": f"toolu_{n:04d}e2e", "name": tool, "input": arguments})
+            told.calls.append((f"toolu_{n:04d}e2e", str(tool), json.dumps(arguments)))
         message = {
             "id": told.id, "type": "message", "role": "assistant", "model": told.model, "content": blocks,
             "stop_reason": told.stop, "stop_sequence": None, "usage": start | final,
@@ -168,6 +174,7 @@ class Assistant:
         if call:
             arguments = json.dumps({"command": COMMAND, "description": "Say a word"})
             function = {"name": tool, "arguments": arguments}
+            told.calls.append((f"call_{n:04d}e2e", str(tool), arguments))
             message["tool_calls"] = [{"id": f"call_{n:04d}e2e", "type": "function", "function": function}]
             first = message["tool_calls"][0] | {"index": 0, "function": {"name": tool, "arguments": ""}}
             deltas.append({"tool_calls": [first]})
@@ -210,7 +217,9 @@ class Assistant:
                       "cache_read_tokens": 700 + n}  # fmt: skip
         items: list[Json] = []
         if call:
-            items.append(responses_call(n, str(tool)))
+            made = responses_call(n, str(tool))
+            items.append(made)
+            told.calls.append((made["call_id"], made["name"], made.get("arguments") or made["input"]))
         elif not prewarm:
             part = {"type": "output_text", "text": told.text, "annotations": [], "logprobs": []}
             items.append({"type": "message", "id": f"msg_{n:04d}e2e", "status": "completed", "role": "assistant",

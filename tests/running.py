@@ -1,6 +1,6 @@
 """A real `lunaroute serve` in a process of its own, with its own home and ports, and what it recorded.
 
-Knows LunaRoute only from outside: its command, its endpoints, its files.
+Knows LunaRoute only from outside: its command, its endpoints, its files (bodies by way of its own reader).
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import zstandard
+from lunaroute.stores import queries
+from lunaroute.stores.readonly import Connection
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE = 30.0
@@ -165,14 +166,17 @@ class Running:
         return self.rows("SELECT * FROM sessions ORDER BY started_at, session_id")
 
     def exchanges(self) -> list[Json]:
-        """Exchanges with their bodies, decompressed, in order of their start."""
-        found = self.rows(
-            "SELECT * FROM exchanges LEFT JOIN bodies ON bodies.exchange_id = exchanges.id ORDER BY started_ns, id"
-        )
-        for row in found:
-            for name in ("request_body", "response_body"):
-                if row[name]:
-                    row[name] = zstandard.ZstdDecompressor().decompressobj().decompress(row[name])
+        """Exchanges with their bodies, put together again, in order of their start."""
+        found = self.rows("SELECT * FROM exchanges ORDER BY started_ns, row")
+        with Connection(self.data / "sessions.db") as db:
+            for row in found:
+                kept = queries.bodies(db, row["id"])
+                assert kept.trouble is None, kept.trouble
+                row |= {"request_headers": json.dumps(kept.request_headers), "attempts": json.dumps(kept.attempts)}
+                row |= {"response_headers": json.dumps(kept.response_headers), "timings": json.dumps(kept.timings)}
+                row |= {"request_body": kept.request_body or None, "response_body": kept.response_body or None}
+                row["request_decode_error"] = kept.request_decode_error
+                row["response_decode_error"] = kept.response_decode_error
         return found
 
     def jsonl(self) -> list[Json]:

@@ -27,6 +27,7 @@ IO = {
 }
 PURE = ("wire", "dialects", "routing")
 BOTTOM = {"_fast": set(), "errors": set(), "records": set(), "tap": {"_fast"}}
+EXPORTS_KNOW = {"stores.rows", "stores.lines", "ui", "ui.content", "ui.format", "ui.transcript"}
 BUILDERS = {"server", "observe.worker"}  # the only ones that build objects of several layers
 
 
@@ -139,6 +140,14 @@ def test_stores_do_not_know_the_observer(name: str) -> None:
     assert not {package(each) for each in reach(name)} & {"observe", "ui"}
 
 
+@pytest.mark.parametrize("name", of("export"))
+def test_exports_are_pure(name: str) -> None:
+    assert {package(each) for each in known(name)} <= {"export", "records", "dialects", "wire", "stores", "ui"}
+    assert {each for each in known(name) if package(each) in ("stores", "ui")} <= EXPORTS_KNOW
+    loaded = {each.partition(".")[0] for each in imports(ast.parse(modules()[name].read_text()))}
+    assert not loaded & {*IO, "os", "pathlib"}
+
+
 def test_only_the_builders_know_several_layers() -> None:
     layers = {"proxy", "observe", "stores", "ui"}
     for name in modules():
@@ -149,6 +158,7 @@ def test_only_the_builders_know_several_layers() -> None:
         assert (
             not others
             or (package(name) == "ui" and others == {"stores"})
+            or package(name) == "export"
             or (package(name) == "observe" and others == {"stores"} and name == "observe.sink")
         ), f"{name} knows {others}"
 

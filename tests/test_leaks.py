@@ -26,6 +26,7 @@ from urllib.parse import quote, quote_plus
 import pytest
 import zstandard
 
+from lunaroute.stores import packs
 from tests.answers import sse
 from tests.conftest import Serve
 from tests.fakes import Request, Upstream, Wire
@@ -249,18 +250,37 @@ def files(luna: Running) -> Iterator[tuple[str, bytes]]:
 def cells(luna: Running) -> Iterator[tuple[str, bytes]]:
     """Every value of the database, what is compressed decompressed."""
     with sqlite3.connect(f"file:{luna.data}/sessions.db?mode=ro", uri=True) as connection:
-        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        # the search index is a virtual table; what it is made of is among the others
+        named = "SELECT name FROM sqlite_master WHERE type = 'table' AND sql NOT LIKE 'CREATE VIRTUAL%'"
+        tables = [name for (name,) in connection.execute(named)]
         for table in tables:
             for row in connection.execute(f'SELECT * FROM "{table}"'):
                 for value in row:
                     if isinstance(value, bytes | str):
                         yield f"table {table}", opened(value if isinstance(value, bytes) else value.encode())
+        yield from unpacked(connection)
     connection.close()
+
+
+def unpacked(connection: sqlite3.Connection) -> Iterator[tuple[str, bytes]]:
+    """What the packs and blobs hold, without the part that is compressed by another one."""
+    shelf = packs.shelf(lambda sql, *values: connection.execute(sql, values).fetchone())
+    numbers = [number for (number,) in connection.execute("SELECT exchange FROM packs ORDER BY exchange")]
+    assert numbers, "nothing was packed"
+    for number in numbers:
+        whole = shelf.whole(number)
+        assert whole is not None
+        yield f"pack {number}", packs.encode(whole.pack) + b"".join(whole.pieces)
+    for number, data in connection.execute("SELECT blob, data FROM blobs"):
+        yield f"blob {number}", packs.unfold(data)
 
 
 def opened(value: bytes) -> bytes:
     if value.startswith(b"\x28\xb5\x2f\xfd"):
-        return zstandard.ZstdDecompressor().decompressobj().decompress(value)
+        try:
+            return zstandard.ZstdDecompressor().decompressobj().decompress(value)
+        except zstandard.ZstdError:
+            return value  # a pack or blob, compressed with a dictionary: unpacked() reads those
     if value.startswith(b"\x1f\x8b"):
         return zlib.decompressobj(wbits=31).decompress(value)
     return value

@@ -780,7 +780,8 @@ cdef class Downstream:
         if self.write_paused:
             u.reading_paused = True
             u.transport.pause_reading()
-        self.tell_attempt(now, u.connect_us if u.served == 1 else 0, u.tls_us if u.served == 1 else 0, u.served > 1)
+        # the clock anew: what has gone by since the request came is the proxy's own time
+        self.tell_attempt(lr_clock(), u.connect_us if u.served == 1 else 0, u.tls_us if u.served == 1 else 0, u.served > 1)
 
     cdef void tell_attempt(self, int64_t now, uint32_t connect_us, uint32_t tls_us, bint reused):
         cdef char[12] fixed
@@ -792,8 +793,10 @@ cdef class Downstream:
         self.tap.put(TAP_ATTEMPT, self.exchange, now, fixed, 12, PyBytes_AS_STRING(self.plan.tag), PyBytes_GET_SIZE(self.plan.tag))
 
     cdef void sent(self, int64_t now) except *:
-        """The last byte of the request is with the transport."""
-        self.received_at = self.sent_at = now
+        """The last byte of the request, which had come at `now`, is with the transport."""
+        if self.received_at == 0:
+            self.received_at = now
+        self.sent_at = lr_clock()
         if self.state == SENDING:
             self.move(AWAITING_HEAD)
 
@@ -946,7 +949,7 @@ cdef class Downstream:
                 (<uint64_t *>(fixed + 24))[0] = self.lost
                 (<int64_t *>(fixed + 32))[0] = self.received_at
                 (<int64_t *>(fixed + 40))[0] = self.sent_at
-                self.tap.put(TAP_CLOSE, self.exchange, now, fixed, 48, PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
+                self.tap.put(TAP_CLOSE, self.exchange, lr_clock(), fixed, 48, PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
         self.exchange = 0
         self.told = False
         self.upstream = None

@@ -18,6 +18,7 @@ cdef class Writer:
     cdef int put(self, int kind, uint64_t exchange, int64_t time_ns,
                  const char *a, Py_ssize_t a_size, const char *b, Py_ssize_t b_size) noexcept nogil
     cdef void _skip(self, uint64_t offset, uint64_t fill) noexcept nogil
+    cdef void _rewind(self, uint64_t offset, uint64_t fill) noexcept nogil
     cdef void _drop(self, int kind, uint64_t payload) noexcept nogil
     cdef void count(self, int counter, int64_t by) noexcept nogil
     cdef void wake(self) noexcept nogil
@@ -32,3 +33,5 @@ cdef class Reader:
     cdef int wake_fd
     cdef int64_t busy_at
     cdef readonly str boot_id
+
+    cdef bint _follow(self) noexcept nogil

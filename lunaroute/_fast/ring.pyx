@@ -31,6 +31,7 @@ cdef extern from *:
     #define LOAD(p) __atomic_load_n((const uint64_t *)(p), __ATOMIC_ACQUIRE)
     #define RELAXED(p) __atomic_load_n((const uint64_t *)(p), __ATOMIC_RELAXED)
     #define STORE(p, v) __atomic_store_n((uint64_t *)(p), (uint64_t)(v), __ATOMIC_RELEASE)
+    #define FENCE() __atomic_thread_fence(__ATOMIC_SEQ_CST)
     #define SWAP(p, v) __atomic_exchange_n((uint64_t *)(p), (uint64_t)(v), __ATOMIC_SEQ_CST)
     static int64_t lr_now(void) {
         struct timespec t; clock_gettime(CLOCK_MONOTONIC, &t);
@@ -57,6 +58,7 @@ cdef extern from *:
     uint64_t RELAXED(const void *p) noexcept nogil
     void STORE(void *p, uint64_t v) noexcept nogil
     uint64_t SWAP(void *p, uint64_t v) noexcept nogil
+    void FENCE() noexcept nogil
     int64_t lr_now() noexcept nogil
     int lr_poll(int fd, int ms) noexcept nogil
     void lr_unmap(char *at, uint64_t n) noexcept nogil
@@ -173,7 +175,7 @@ cdef class Writer:
             # an empty ring starts again at its first pages: under light load only those are ever touched
             self.tail = LOAD(self.base + TAIL)
             if self.tail == self.head:
-                self._skip(offset, fill)
+                self._rewind(offset, fill)
                 offset = 0
                 fill = self.size
         if fill < need:
@@ -216,6 +218,16 @@ cdef class Writer:
         self.head += fill
         STORE(self.base + HEAD, self.head)
 
+    cdef void _rewind(self, uint64_t offset, uint64_t fill) noexcept nogil:
+        """Begin an empty ring anew. What was skipped is empty too, so its room is there at once and not only when the
+        reader has come by. (The tail is the reader's, but of an empty ring it has nothing left to give back: it cannot
+        store another one before it has read what comes now.) The reader may stand before the gap, or look at its mark
+        this very moment: it goes on at the tail where that is ahead of it, and looks at the tail after the mark."""
+        self._skip(offset, fill)
+        self.tail = self.head
+        STORE(self.base + TAIL, self.head)
+        FENCE()                     # before anything is written over the mark
+
     cdef void _drop(self, int kind, uint64_t payload) noexcept nogil:
         self.count(TAP_DROPPED_EVENTS, 1)
         self.count(TAP_DROPPED_BYTES, payload)
@@ -248,7 +260,7 @@ cdef class Writer:
             return False
         offset = self.head & (self.size - 1)
         if offset:
-            self._skip(offset, self.size - offset)
+            self._rewind(offset, self.size - offset)
         lr_give_back(self.data, (max(self.high, self.populated) + PAGE - 1) & ~<uint64_t>(PAGE - 1))
         self.high = self.populated = 0
         return True
@@ -291,11 +303,17 @@ cdef class Reader:
 
     @property
     def used_bytes(self):
-        return LOAD(self.base + HEAD) - RELAXED(self.base + TAIL)
+        # a ring that is begun anew just now has moved both: they must belong together
+        cdef uint64_t tail, head
+        while True:
+            tail = LOAD(self.base + TAIL)
+            head = LOAD(self.base + HEAD)
+            if LOAD(self.base + TAIL) == tail:
+                return head - tail
 
     @property
     def unread_bytes(self):
-        return LOAD(self.base + HEAD) - self.read_at
+        return LOAD(self.base + HEAD) - max(self.read_at, LOAD(self.base + TAIL))
 
     @property
     def closed(self):
@@ -303,22 +321,31 @@ cdef class Reader:
 
     def read(self, uint64_t max_bytes=1 << 20):
         cdef uint64_t head = LOAD(self.base + HEAD)
-        cdef uint64_t end = self.read_at + max_bytes
-        cdef uint64_t offset, fill
+        cdef uint64_t end, offset, fill, tail
         cdef uint32_t payload
+        cdef uint16_t kind
         cdef char *at
         cdef list events = []
+        self._follow()
+        end = self.read_at + max_bytes
         while self.read_at < head and self.read_at < end:
             offset = self.read_at & (self.size - 1)
             fill = self.size - offset
             at = self.data + offset
-            if fill < RECORD or (<uint16_t *>(at + 4))[0] == 0:
-                self.read_at += fill
-                end += fill             # an empty answer means that there is nothing
-                continue
             payload = (<uint32_t *>at)[0]
+            kind = (<uint16_t *>(at + 4))[0]
+            if not events:
+                FENCE()
+                tail = self.read_at
+                if self._follow():
+                    end += self.read_at - tail      # an empty answer means that there is nothing
+                    continue
+            if fill < RECORD or kind == 0:
+                self.read_at += fill
+                end += fill
+                continue
             events.append((
-                (<uint16_t *>(at + 4))[0],
+                kind,
                 (<uint64_t *>(at + 8))[0],
                 (<int64_t *>(at + 16))[0],
                 PyBytes_FromStringAndSize(at + RECORD, payload),
@@ -327,6 +354,14 @@ cdef class Reader:
         if events:
             self.busy_at = lr_now()
         return events
+
+    cdef bint _follow(self) noexcept nogil:
+        """To the tail, where the writer began an empty ring anew: it is ahead of us only then, and nothing is between."""
+        cdef uint64_t tail = LOAD(self.base + TAIL)
+        if tail <= self.read_at:
+            return False
+        self.read_at = tail
+        return True
 
     def release(self, keep_from=None):
         cdef uint64_t upto = self.read_at if keep_from is None else keep_from

@@ -20,8 +20,11 @@ COMMANDS = {
     "restart": ("control", "restart", "Stop it and start it again in the background."),
     "logs": ("control", "logs", "Print the server's log."),
     "doctor": ("doctor", "doctor", "Check whether traffic flows; say what to do where it does not."),
-    "sessions": ("sessions", "sessions", "List and show what was recorded."),
-    "prices": ("prices", "prices", "Show the prices that costs are worked out from, or check your own."),
+    "sessions": ("sessions", "sessions", "List, read, search, export, delete and import what was recorded."),
+    "stats": ("stats", "stats", "Sum up what was recorded: tokens, tools, times, cost."),
+    "verify": ("verify", "verify", "Compare what is kept with what went over the wire; check the database."),
+    "prune": ("prune", "prune", "Delete now what retention would delete, or say what that is."),
+    "prices": ("prices", "prices", "Show the prices that costs are worked out from; price anew what was recorded."),
     "config": ("configure", "config", "Check the configuration, or show it with the origin of each value."),
     "setup": ("setup", "setup", "Point Codex or Claude Code at the proxy for good, or undo that."),
 }

@@ -1,4 +1,4 @@
-"""`lunaroute prices`: what the cost of an exchange is worked out from. Read-only.
+"""`lunaroute prices`: what the cost of an exchange is worked out from. Only `recompute` changes something.
 
 Into a pipe go plain lines, cut nowhere; a terminal gets tables.
 """
@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from datetime import date
 from fnmatch import fnmatch
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lunaroute.cli.options import fail
+from lunaroute.cli.options import fail, settings
 from lunaroute.errors import LunaRouteError
 from lunaroute.folders import home_folder
 
@@ -43,7 +44,7 @@ _LISTED = ("input", "output", "cache_read", "cache_write", "cache_write_1h")
 
 @click.group()
 def prices() -> None:
-    """Show the prices that costs are worked out from, or check your own.
+    """Show the prices that costs are worked out from, check your own, price anew what was recorded.
 
     US dollars per million tokens (searches: per thousand). The figures are dated and shipped with the program; nothing
     is looked up. Your own, in prices.yaml of the folder ~/.lunaroute, win; examples/prices.yaml shows how.
@@ -197,6 +198,47 @@ def check(file: str | None) -> None:
     except LunaRouteError as error:
         fail(str(error))
     click.echo(f"{path}: fine, prices for {len(entries)} {'model' if len(entries) == 1 else 'models'}")
+
+
+@prices.command(short_help="Work out all recorded costs anew.")
+@click.option("--config", metavar="FILE", default=None, help="Configuration file (YAML).")
+@click.option("--dry-run", is_flag=True, help="Only say what would change.")
+@_json
+def recompute(config: str | None, dry_run: bool, as_json: bool) -> None:
+    """Work out the cost of every recorded exchange anew, by the prices as they are now (yours included), with the sums
+    of the sessions. A running server takes the new prices for what comes, too."""
+    from lunaroute.cli import desk
+
+    loaded = settings(config, {})
+    path = Path(loaded.config.session_recording.sqlite.path)
+    with desk.failing():
+        if not path.exists():
+            fail(f"nothing has been recorded yet: there is no database at {path}")
+        with desk.progress("Pricing") as tell:
+            answer = _look(path, loaded.home, tell) if dry_run else desk.ask(loaded, {"cmd": "reprice"}, tell)
+    if as_json:
+        click.echo(json.dumps({**answer, "dry_run": dry_run}))
+        return
+    changed = f"{answer['changed']:,} of {desk.many(answer['exchanges'], 'exchange')}"
+    unknown = f"{answer['unknown']:,} of unknown price"
+    click.echo(f"{changed} {'would change' if dry_run else 'changed'}, {unknown}")
+    click.echo(f"total ${answer['old_usd']:,.4f}, {'would be' if dry_run else 'now'} ${answer['new_usd']:,.4f}")
+
+
+def _look(path: Path, home: Path, tell: Callable[[int, int], None]) -> dict[str, Any]:
+    """What pricing anew would change; only reads."""
+    import contextlib
+
+    from lunaroute.observe import billing
+    from lunaroute.observe.pricing import Prices
+    from lunaroute.stores import upkeep
+    from lunaroute.stores.orders import Repriced, reading
+
+    tally = Repriced(billing.of_row(Prices.load(home / "prices.yaml")))
+    with reading(path) as connection:
+        for step in upkeep.reprice(lambda: contextlib.nullcontext(connection), tally, dry_run=True):
+            tell(*step)
+    return tally.told()
 
 
 def _facts(vendor: str, entry: Entry, row: Row) -> dict[str, Any]:

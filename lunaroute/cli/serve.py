@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
 
@@ -70,7 +72,24 @@ def _run(loaded: Loaded, words: list[str], detached: bool) -> int:
             else:
                 click.echo(banner(loaded, ready.ui_url, ready.ui_error))
 
-        return server.serve(loaded, announce=announce, version=__version__)
+        since = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
+        code = server.serve(loaded, announce=announce, version=__version__)
+        if not detached:
+            _sum_up(loaded, since)
+        return code
+
+
+def _sum_up(loaded: Loaded, since: str) -> None:
+    """What was recorded by this run, for whoever sits at the terminal."""
+    recording = loaded.config.session_recording
+    if not (recording.enabled and recording.sqlite.enabled):
+        return
+    from lunaroute.cli.summary import at_shutdown
+
+    text = at_shutdown(Path(recording.sqlite.path), since)
+    if text is not None:
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            click.echo(f"\n{text}")
 
 
 def _refuse(error: LunaRouteError, detached: bool) -> NoReturn:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from lunaroute.dialects import anthropic, openai_chat, openai_responses
 from lunaroute.dialects.answer import TEXT_LIMIT, Answer, AnswerReader, Facts, OtherAnswer
 
@@ -18,6 +20,7 @@ _ANSWERS: dict[str, type[Answer]] = {
 _FIRST = {"messages": anthropic.NAME, "responses": openai_responses.NAME, "completions": openai_chat.NAME}
 
 
+@lru_cache(maxsize=256)
 def of_path(path: str) -> str:
     """The dialect of a request path (without query): /v1/messages, /v1/chat/completions, /v1/responses and below."""
     parts = [part for part in path.split("/") if part]

@@ -47,19 +47,24 @@ _DELTAS = {
     "input_json_delta": ("partial_json", "tool_use"),
     "compaction_delta": ("content", "compaction"),
 }
-_MAX_BLOCKS = 65536
+_MAX_BLOCKS = 16384
 
 
 class _Part:
-    """A content block on its way. `takes`: the field of the deltas that go into it."""
+    """A content block on its way.
 
-    __slots__ = ("done", "gathered", "given", "takes")
+    takes: the field of the deltas that go into it; held: room that its start has taken; cut: bytes for which there was
+    none.
+    """
+
+    __slots__ = ("cut", "done", "gathered", "given", "held", "takes")
 
     def __init__(self, given: dict[str, Any], gathered: Gathered) -> None:
         self.given = given
         self.gathered = gathered
         self.takes = _takes(given.get("type"))
         self.done: Block | None = None
+        self.held = self.cut = 0
 
 
 def _takes(kind: Any) -> str | None:
@@ -234,10 +239,26 @@ class AnthropicAnswer(Answer):
         if before is not None:
             self._end(before)
         part = self._part(given)
-        if part.takes is None:
+        if part.takes is None or len(self._open) >= _MAX_BLOCKS:
             self._end(part)  # all of it is here
         else:
             self._open[index] = part
+            self._hold(part)
+
+    def _hold(self, part: _Part) -> None:
+        """Keep of an open block's start only what there is room for."""
+        given = part.given
+        part.given = {"type": given.get("type"), "id": word(given.get("id")), "name": word(given.get("name"))}
+        if part.takes != "partial_json":
+            begun = given.get(str(part.takes))
+            if isinstance(begun, str) and begun:
+                part.gathered.add(begun)
+        elif given.get("input"):
+            whole_input = given["input"] if isinstance(given["input"], str) else dumps(given["input"])
+            part.given["input"] = whole_input[: self.room.left]
+            part.held = len(part.given["input"])
+            part.cut = len(whole_input[part.held :].encode("utf-8", "replace"))
+            self.room.left -= part.held
 
     def _whole(self, given: dict[str, Any]) -> None:
         self._end(self._part(given))
@@ -248,7 +269,7 @@ class AnthropicAnswer(Answer):
             return
         part = self._open.get(index)
         if part is None:
-            if len(self._open) >= _MAX_BLOCKS:
+            if len(self._parts) >= _MAX_BLOCKS:
                 return
             part = self._open[index] = self._part({"type": known[1]})
         if known[0] == part.takes:
@@ -263,8 +284,9 @@ class AnthropicAnswer(Answer):
     def _end(self, part: _Part) -> None:
         block = _joined(part)
         kind = part.given.get("type")
-        size = len((block.arguments or "").encode()) + part.gathered.lost
+        size = len((block.arguments or "").encode()) + (part.gathered.lost if part.gathered else part.cut)
         part.gathered.release()
+        self.room.left += part.held
         part.done = self.bound(block)
         if _is_call(kind):
             self.called(block, _CALL_KINDS.get(str(kind), "function"), size)
@@ -287,7 +309,7 @@ def _joined(part: _Part) -> Block:
         return _block({**given, "input": pieces.text()})
     if part.takes is None:
         return _block(given)
-    return _block({**given, part.takes: said(given.get(part.takes)) + pieces.text()})
+    return _block({**given, part.takes: pieces.text()})
 
 
 _FIGURES = (
@@ -443,4 +465,3 @@ def _result_text(content: Any) -> str:
         else:
             parts.append(f"[{kind}]" if kind == "image" else said(entry))
     return "\n".join(parts)
-

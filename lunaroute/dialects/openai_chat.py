@@ -64,6 +64,9 @@ class _Rest(msgspec.Struct):
     choices: list[_Choice] | None = None
     usage: Any = None
     error: Any = None
+    id: Any = None
+    model: Any = None
+    service_tier: Any = None
 
 
 class _Loose(msgspec.Struct):
@@ -157,6 +160,7 @@ class ChatAnswer(Answer):
     def __init__(self, text_limit: int = TEXT_LIMIT) -> None:
         super().__init__(text_limit)
         self._said: dict[int, _Said] = {}
+        self._places = _MAX_PARTS  # for choices and calls
         self._model: Any = None
         self._tier: Any = None
         self._prefix: bytes | None = None  # id, model and so on, as they stood in the last chunk before its choices
@@ -167,7 +171,8 @@ class ChatAnswer(Answer):
         if prefix is not None and data.startswith(prefix):
             # tells what the last one told but for the choices: a third of the bytes need not be read
             rest = strict(_rest, b"{" + data[len(prefix) :])
-            if rest is not None and rest.error is None and name != "error":
+            late = rest is None or rest.error or rest.id or rest.model or rest.service_tier
+            if rest is not None and not late and name != "error":
                 self._took(rest.choices, rest.usage)
                 return
         chunk = strict(_strict, data)
@@ -224,8 +229,9 @@ class ChatAnswer(Answer):
         facts = self.facts
         said_so_far = self._said.get(choice.index)
         if said_so_far is None:
-            if len(self._said) >= _MAX_PARTS:
+            if self._places <= 0:
                 return
+            self._places -= 1
             said_so_far = self._said[choice.index] = _Said(self.room)
         delta = choice.delta or choice.message
         if delta is not None:
@@ -284,8 +290,9 @@ class ChatAnswer(Answer):
         given = named.input if named.arguments is None else named.arguments
         piece = given if isinstance(given, str) else "" if given is None else said(given)
         if call is None or _another(call, ident, name, piece):
-            if len(so_far.calls) >= _MAX_PARTS:
+            if self._places <= 0:
                 return
+            self._places -= 1
             if call is not None:
                 self._told(call)
             call = so_far.at[place] = _Call(self.room)
@@ -340,6 +347,8 @@ def _another(call: _Call, ident: str | None, name: str | None, piece: str) -> bo
         return ident != call.id
     if name is None or call.name is None or not piece.startswith("{"):
         return False
+    if call.arguments.lost:
+        return True  # what would tell was not kept
     so_far = call.arguments.text()
     return so_far.endswith("}") and isinstance(loads(so_far.encode()), dict)
 

@@ -95,7 +95,7 @@ _SERVER = frozenset(
     ("web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call", "program")
 )
 _KINDS = {"custom_tool_call": "custom", "mcp_call": "mcp"}
-_MAX_ITEMS = 65536
+_MAX_ITEMS = 16384
 
 
 def kind_of(name: str, data: bytes) -> str:
@@ -109,11 +109,12 @@ def kind_of(name: str, data: bytes) -> str:
 class _Part:
     """An output item on its way."""
 
-    __slots__ = ("blocks", "gathered", "given")
+    __slots__ = ("blocks", "gathered", "given", "held")
 
     def __init__(self, given: dict[str, Any], gathered: Gathered) -> None:
         self.given = given
         self.gathered = gathered
+        self.held = 0  # room that its beginning has taken
         self.blocks: list[Block] | None = None  # once the item is done
 
 
@@ -183,17 +184,15 @@ class ResponsesAnswer(Answer):
                 return
         else:
             piece, place = found.delta, found.output_index
-        part = self._parts.get(place)
-        if part is None:
-            part = self._part(place, {"type": kind, "role": "assistant"})
-        if part.blocks is None:
+        part = self._parts.get(place) or self._part(place, {"type": kind, "role": "assistant"})
+        if part is not None and part.blocks is None:
             self._spoken = True
             part.gathered.add(piece)
 
-    def _part(self, place: int, given: dict[str, Any]) -> _Part:
-        part = _Part(given, Gathered(self.room))
-        if len(self._parts) < _MAX_ITEMS:
-            self._parts[place] = part
+    def _part(self, place: int, given: dict[str, Any]) -> _Part | None:
+        if len(self._parts) >= _MAX_ITEMS:
+            return None
+        part = self._parts[place] = _Part(given, Gathered(self.room))
         return part
 
     def _item(self, kind: str, data: bytes) -> None:
@@ -204,15 +203,20 @@ class ResponsesAnswer(Answer):
         place = whole(found.output_index)
         if place is None:
             place = self._place(item)
-        part = self._parts.get(place)
-        if part is None:
-            part = self._part(place, item)
-        elif part.blocks is None:
-            part.given = item
-        if kind.endswith("done"):
-            self.facts.content = True
-            if part.blocks is None:
-                self._end(part)
+        done = kind.endswith("done")
+        self.facts.content = self.facts.content or done
+        part = self._parts.get(place) or self._part(place, {})
+        if part is None or part.blocks is not None:
+            return
+        if not done:
+            if len(data) > self.room.left:
+                item = {name: word(item.get(name)) for name in ("type", "id", "call_id", "name", "role")}
+            else:
+                part.held += len(data)
+                self.room.left -= len(data)
+        part.given = item
+        if done:
+            self._end(part)
 
     def _place(self, item: dict[str, Any]) -> int:
         """Of an item that does not tell: the place of the same id, or a new one."""
@@ -229,7 +233,7 @@ class ResponsesAnswer(Answer):
         place = whole(found.output_index) or 0
         part = self._parts.get(place) or self._part(place, {"type": kind, "role": "assistant"})
         told = next((each for each in (found.text, found.arguments, found.input) if isinstance(each, str)), "")
-        if part.blocks is None and told and not part.gathered:
+        if part is not None and part.blocks is None and told and not part.gathered:
             part.gathered.add(told)
 
     def _state(self, kind: str, data: bytes) -> None:
@@ -276,13 +280,14 @@ class ResponsesAnswer(Answer):
 
     # --- items -----------------------------------------------------------------------------------------
     def _end(self, part: _Part) -> None:
-        item = part.given
+        item, lost = part.given, 0
         blocks = blocks_of(item)
-        if part.gathered and not any(block.text or block.arguments for block in blocks):
+        if part.gathered and not any(block.kind != "other" and (block.text or block.arguments) for block in blocks):
             item = _with_pieces(item, part.gathered.text())
-            blocks = blocks_of(item)
-        lost = part.gathered.lost
+            blocks, lost = blocks_of(item), part.gathered.lost
         part.gathered.release()
+        self.room.left += part.held
+        part.held = 0
         part.given = {}
         size = _size(blocks) + lost
         part.blocks = [self.bound(block) for block in blocks]
@@ -291,14 +296,18 @@ class ResponsesAnswer(Answer):
 
     def _ended(self, output: list[Any]) -> None:
         """The final event: items that had no end of their own have ended, and it may tell of some never seen."""
-        for part in self._parts.values():
-            if part.blocks is None and (part.gathered or not output):
+        for part in self._parts.values() if not output else ():
+            if part.blocks is None:
                 self._end(part)
         done = [part.blocks for part in self._parts.values() if part.blocks is not None]
         if len(output) <= len(done):
             return  # all of it was told, if in another order and under other ids
         for blocks in done:
             self.room.left += sum(len(block.text) + len(block.arguments or "") for block in blocks)
+        for part in self._parts.values():
+            part.gathered.release()
+            self.room.left += part.held
+            part.held = 0
         known, self._searches, self._final = Counter(self._told), None, []
         for entry in output[:_MAX_ITEMS]:
             item = mapping(entry)

@@ -14,8 +14,11 @@ from lunaroute.observe.decode import Decoder
 
 # decoded output beyond what is kept is still read for its facts, up to this many times the limit
 _DECODE_FACTOR = 2
-# a body of this size that only waits for its exchange to end waits compressed: many requests of megabytes can be open
-FOLD_BYTES = 128 * 1024
+# many requests of megabytes can be open: what is so much is compressed while it comes, and the rest of it when it waits
+FRAME_BYTES = 1 << 20
+REST_BYTES = 128 * 1024
+AHEAD_BYTES = 4096
+AHEAD_AFTER = 16  # pieces
 
 
 class Allowance:
@@ -47,8 +50,8 @@ class Capture:
     """One body."""
 
     __slots__ = (
-        *("_allowance", "_decoder", "_digest", "_folded", "_joined", "_kept", "_pieces"),
-        *("raw_bytes", "truncated"),
+        *("_allowance", "_decoder", "_digest", "_frames", "_held", "_joined", "_kept", "_pieces", "_room"),
+        *("coded", "raw_bytes", "truncated"),
     )
 
     def __init__(self, allowance: Allowance, content_encoding: str = "") -> None:
@@ -57,20 +60,21 @@ class Capture:
         self._pieces: list[bytes] = []
         self._joined = 0  # how many of the pieces are joined ones
         self._kept = 0
-        self._folded: bytes | None = None
-        self._digest = hashlib.sha256()
+        self._held = 0  # bytes of the pieces
+        self._frames: list[bytes] = []  # what came before the pieces, compressed
+        self._room = 0  # of what was taken from the allowance, not yet used
+        self.coded = self._decoder.coded  # whether a content coding is undone
+        # of bytes that are kept as they came, the digest is made at the end, in one go
+        self._digest = hashlib.sha256() if self.coded else None
         self.raw_bytes = 0
         self.truncated = False
 
     @property
     def sha256(self) -> str | None:
-        """Hex digest of the bytes as they came, content coding and all; None where none came."""
-        return self._digest.hexdigest() if self.raw_bytes else None
-
-    @property
-    def coded(self) -> bool:
-        """Whether a content coding was undone."""
-        return self._decoder.coded
+        """Hex digest of the bytes as they came, content coding and all; None where none came. Before `replace`."""
+        if not self.raw_bytes:
+            return None
+        return (self._digest or hashlib.sha256(self.body())).hexdigest()
 
     @property
     def decode_error(self) -> str | None:
@@ -79,23 +83,45 @@ class Capture:
 
     def feed(self, piece: bytes) -> bytes:
         """Take a piece; gives its decoded form, whether or not that could be kept."""
-        self.raw_bytes += len(piece)
-        self._digest.update(piece)
-        if self._folded is not None:
-            self._unfold()
-        plain = self._decoder.feed(piece)
-        if plain and not self.truncated:
-            granted = self._allowance.take(len(plain))
-            if granted < len(plain):
-                self.truncated = True
-            if granted:
-                self._pieces.append(plain if granted == len(plain) else plain[:granted])
-                self._kept += granted
-            if len(self._pieces) - self._joined >= 512:
-                # a stream's pieces are small: joined, they cost less than their object headers
-                self._pieces[self._joined :] = [b"".join(self._pieces[self._joined :])]
-                self._joined += 1
+        size = len(piece)
+        self.raw_bytes += size
+        if self._digest is not None:
+            self._digest.update(piece)
+        plain = self._decoder.feed(piece) if self.coded else piece
+        if self._room >= size and plain is piece and not self.truncated:
+            self._room -= size
+            self._held += size
+            self._pieces.append(piece)
+        elif plain and not self.truncated:
+            self._keep(plain)
+        if self._held >= FRAME_BYTES:
+            self._fold()
+        elif len(self._pieces) - self._joined >= 512:
+            # a stream's pieces are small: joined, they cost less than their object headers
+            self._pieces[self._joined :] = [b"".join(self._pieces[self._joined :])]
+            self._joined += 1
         return plain
+
+    def _keep(self, plain: bytes) -> None:
+        size = len(plain)
+        if self._room < size:
+            # where small pieces come by the hundred, room for some of them at a time
+            ahead = AHEAD_BYTES if len(self._pieces) >= AHEAD_AFTER else 0
+            taken = self._allowance.take(size - self._room + ahead)
+            self._kept += taken
+            self._room += taken
+        if self._room < size:
+            if self._digest is None:
+                # what is not kept counts too
+                self._digest = hashlib.sha256(self.body())
+                self._digest.update(plain)
+            self.truncated = True
+            size = self._room
+            plain = plain[:size]
+        if size:
+            self._pieces.append(plain)
+            self._room -= size
+            self._held += size
 
     def finish(self) -> None:
         """The body has ended."""
@@ -103,40 +129,42 @@ class Capture:
 
     def body(self) -> bytes:
         """What was kept so far."""
-        if self._folded is not None:
-            return zstandard.decompress(self._folded)
+        if self._frames:
+            return b"".join([*map(zstandard.decompress, self._frames), *self._pieces])
         if len(self._pieces) > 1:
             self._pieces = [b"".join(self._pieces)]
             self._joined = 1
         return self._pieces[0] if self._pieces else b""
 
-    def fold(self) -> None:
+    def rest(self) -> None:
         """Nothing is expected for a while: a large body is kept compressed, and its room given back."""
-        if self._folded is None and self._kept > FOLD_BYTES:
-            self._folded = zstandard.ZstdCompressor(level=1).compress(self.body())
-            self._pieces, self._joined = [], 0
-            self._allowance.give(self._kept - len(self._folded))
-            self._kept = len(self._folded)
+        if self._held > REST_BYTES:
+            self._fold()
 
-    def _unfold(self) -> None:
-        assert self._folded is not None
-        body = zstandard.decompress(self._folded)
-        self._folded = None
-        self._allowance.give(self._kept)
-        self._kept = granted = self._allowance.take(len(body))
-        self.truncated = self.truncated or granted < len(body)
-        self.replace(body[:granted])
+    def _fold(self) -> None:
+        frame = zstandard.ZstdCompressor(level=1).compress(b"".join(self._pieces))
+        self._frames.append(frame)
+        self._allowance.give(self._held - len(frame))
+        self._kept -= self._held - len(frame)
+        self._pieces, self._joined, self._held = [], 0, 0
+
+    def wake(self) -> None:
+        """All of it at hand again, for a last look: what it takes now is not counted, it is soon dropped."""
+        if self._frames:
+            self._pieces, self._frames = [self.body()], []
+            self._joined = 1
 
     def replace(self, body: bytes) -> None:
         """Keep these bytes instead (the same, masked)."""
-        self._folded = None
+        self._frames = []
         self._pieces = [body] if body else []
         self._joined = len(self._pieces)
+        self._held = len(body)
 
     def drop(self) -> None:
         """Nothing is kept any more."""
-        self._folded = None
+        self._frames = []
         self._pieces = []
-        self._joined = 0
+        self._joined = self._held = 0
         self._allowance.give(self._kept)
-        self._kept = 0
+        self._kept = self._room = 0

@@ -12,7 +12,7 @@ from lunaroute import dialects
 from lunaroute._fast.cuts import Cuts, cut
 from lunaroute.dialects.canonical import conversation
 from lunaroute.dialects.limits import limits
-from lunaroute.dialects.request import Request, first_words, read
+from lunaroute.dialects.request import Request, first_words, project, read
 from lunaroute.dialects.values import clean, loads, mapping, text
 from lunaroute.observe.account import account, cost_kind
 from lunaroute.observe.capture import Allowance, Capture
@@ -38,6 +38,7 @@ from lunaroute.records import Attempt, Exchange, Opened, SessionKey, State, Timi
 from lunaroute.tap import ATTEMPT_HEADER, FLAG_WRITTEN
 
 _SESSIONS_KNOWN = 4096
+_PROJECT_TRIES = 2
 _PAID = ("turn", "title", "prewarm", "compaction", "probe")
 # whose words and tools belong to the conversation
 TOLD = frozenset(("turn", "compaction"))
@@ -60,12 +61,20 @@ class Numbers:
         """The number of one more exchange in this session. fresh: no earlier time can have known it."""
         entry = self._known.get(key.id)
         if entry is None:
-            entry = self._known[key.id] = [0 if fresh else self._last(key.id), 0]
+            entry = self._known[key.id] = [0 if fresh else self._last(key.id), 0, 0]
             if len(self._known) > _SESSIONS_KNOWN:
                 self._known.popitem(last=False)
         self._known.move_to_end(key.id)
         entry[0] += 1
         return entry[0]
+
+    def wants_project(self, session: str) -> bool:
+        """True for a session's first turns: in one of them a client names its folder, if it does at all."""
+        entry = self._known.get(session)
+        if entry is None or entry[2] >= _PROJECT_TRIES:
+            return False
+        entry[2] += 1
+        return True
 
     def wants_title(self, session: str) -> bool:
         """True once per session, for its first words."""
@@ -131,6 +140,8 @@ class Pending:
         self._altered = False
         self._news: News | None = None
         self._scope = b""
+        self._digest: str | None = None
+        self.project: str | None = None
         self._trail: Trail | None = None
         self.thread: bytes | None = None
         self.continues: str | None = None
@@ -230,7 +241,6 @@ class Pending:
         if self.attempts:
             self.attempts[-1].status = status
         self._begin_answer(head.joined("content-encoding"))
-        self.request.fold()
 
     def _begin_answer(self, content_encoding: str) -> None:
         self.response.drop()
@@ -267,16 +277,21 @@ class Pending:
         self._asked_bytes = self.request.raw_bytes
         self._kind = None
         body = self.request.body()
-        asked = self._asked = read(body)
+        asked = self._asked = read(body, locate=False)
         if self.key is None:
             self._seat(asked)
         if self.title is None and self.kind == "turn" and self._context.numbers.wants_title(self._session_id):
             self.title = self._mask.maybe(first_words(body))
+        self._digest = self.request.sha256
         masked = self._mask.body(body)
         if masked is not body:
             self._altered = True
             self.request.replace(masked)
         self._cuts = None
+        if self.project is None and self.kind == "turn" and self._context.numbers.wants_project(self._session_id):
+            self.project = self._mask.maybe(project(body))
+        if self.request_whole:
+            self.request.rest()
 
     def _learn(self) -> None:
         """What is new in the whole request; once, at its end, so that what was cut short counts as it was."""
@@ -349,6 +364,8 @@ class Pending:
         sent: int = 0,
     ) -> Exchange:
         """The final record. The relay's word on the state is corrected by what the answer itself said."""
+        self.request.wake()
+        self.response.wake()
         self.ask()
         self._learn()
         self.request.finish()
@@ -357,6 +374,9 @@ class Pending:
         self.timings.done = self.since(time_ns)
         self.timings.request_received = self.since(received) if received else None
         self.timings.request_sent = self.since(sent) if sent else None
+        if self.turn:
+            # a message passes whole, on a connection that is there
+            self.timings.attempt_started = self.timings.request_received = self.timings.request_sent = 0.0
         if self.attempts:
             self.attempts[-1].sent = bool(flags & FLAG_WRITTEN)
         refused = self.status is not None and self.status >= 400 and self.dialect != dialects.OTHER
@@ -454,13 +474,16 @@ class Pending:
         return text(" ".join(said.split()), 120) if isinstance(said, str) else None
 
     def _overhead(self) -> float | None:
-        """From the whole request received to the whole request sent, less what connecting took."""
+        """From the whole request received to the whole request sent, less what connecting took; and from the last
+        byte of the answer received to its last byte sent."""
         times = self.timings
         if times.request_received is None or times.request_sent is None or len(self.attempts) != 1:
             return None
         only = self.attempts[0]
         connecting = 0.0 if only.reused else (only.connect_ms or 0.0) + (only.tls_ms or 0.0)
-        return round(max(0.0, times.request_sent - times.request_received - connecting), 3)
+        before = max(0.0, times.request_sent - times.request_received - connecting)
+        after = times.done - self._last_byte if times.done is not None and self._last_byte is not None else 0.0
+        return round(before + max(0.0, after), 3)
 
     def _record(self, state: State | None, error: str | None) -> Exchange:
         asked = self._asked or Request()
@@ -497,10 +520,10 @@ class Pending:
             response_bytes=self.response.raw_bytes,
             request_decode_error=self.request.decode_error,
             truncated=self.request.truncated or self.response.truncated,
-            project=mask.maybe(asked.project),
+            project=self.project,
             continues=self.continues,
             thread=self.thread,
             cuts=self._cuts,
-            request_sha256=self.request.sha256,
+            request_sha256=self._digest,
             request_altered=self._altered or self.request.coded or self.request.truncated or self.turn,
         )

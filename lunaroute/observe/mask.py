@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from urllib.parse import quote
 
 from lunaroute.dialects.values import dumps
@@ -38,6 +39,7 @@ _QUERY = re.compile(r"([?&;])([^=&;?]+)=([^&;]*)")
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9_-]{1,15} +")
 
 
+@lru_cache(maxsize=64)  # a client sends the same one with each request; they stay in memory, as those of the settings
 def forms(secret: str) -> list[bytes]:
     """How a value may be written in a body: as it is, in a JSON string (also one inside another), in a URL."""
     once = dumps(secret)[1:-1]

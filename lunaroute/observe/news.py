@@ -30,9 +30,13 @@ class News(NamedTuple):
 
 
 class Seen:
-    """Per session what has been said in it. recall: the last request of a session that is not remembered, if any."""
+    """Per session what has been said in it.
 
-    def __init__(self, recall: Callable[[str], tuple[str, bytes] | None] = lambda session: None) -> None:
+    recall: of a session that is not remembered, the last turn: its dialect, the body of its request, and what was new
+    in it (its answer, above all, which no request has brought back yet).
+    """
+
+    def __init__(self, recall: Callable[[str], tuple[str, bytes, list[str]] | None] = lambda session: None) -> None:
         self._recall = recall
         self._sessions: OrderedDict[str, set[int]] = OrderedDict()
         self._held = 0
@@ -63,8 +67,9 @@ class Seen:
             known = self._sessions[session] = set()
             last = self._recall(session)
             if last is not None:
-                dialect, body = last
+                dialect, body, texts = last
                 _read(known, dialect, body, cut(body))
+                known.update(hash(text.strip()) for text in texts)
                 self._held += len(known)
         self._sessions.move_to_end(session)
         return known

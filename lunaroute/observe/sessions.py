@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import lru_cache
 from typing import Any
 
 from lunaroute import dialects
@@ -128,13 +129,17 @@ _PRODUCT = re.compile(r"^([A-Za-z][\w.-]{0,31})/")
 
 
 def client_of(head: Head) -> tuple[str | None, str | None]:
-    """(client, version) by User-Agent."""
-    agent = head.get("user-agent")
+    """(client, version) by User-Agent, or by what else Codex says of itself."""
+    return _client(head.get("user-agent"), head.get("originator").startswith("codex"))
+
+
+@lru_cache(maxsize=256)
+def _client(agent: str, codex: bool) -> tuple[str | None, str | None]:
     if not agent:
         return None, None
     version = _VERSION.search(agent)
     lower = agent.lower()
-    if lower.startswith("codex") or head.get("originator").startswith("codex"):
+    if lower.startswith("codex") or codex:
         return "codex", version[1] if version else None
     for start, name in _AGENTS:
         if lower.startswith(start):

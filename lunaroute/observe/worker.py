@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import functools
 import gc
 import itertools
 import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -24,6 +23,7 @@ from lunaroute.errors import LunaRouteError, StoreError
 from lunaroute.observe import billing, quiet
 from lunaroute.observe.capture import Allowance
 from lunaroute.observe.control import Control
+from lunaroute.observe.desk import Desk, desk_path
 from lunaroute.observe.exchange import Context, Numbers
 from lunaroute.observe.mask import Masker
 from lunaroute.observe.metrics import Metrics
@@ -35,7 +35,9 @@ from lunaroute.observe.threads import Answers, Place, Threads
 from lunaroute.records import Exchange, Json, Record
 from lunaroute.stores.files import open_private
 from lunaroute.stores.jsonl import JsonlStore
+from lunaroute.stores.orders import Orders
 from lunaroute.stores.sqlite import Resume, SqliteStore
+from lunaroute.stores.upkeep import Price, Progress
 
 Value = TypeVar("Value")
 
@@ -50,6 +52,7 @@ LEFT_OPEN = "LunaRoute was stopped"
 _DONE = object()
 CHORE_S = 0.1  # under load, upkeep gets a step so often
 OVERFULL_S = 10.0
+EASY = 16  # with less than this part of the ring unread, what commands ask gets a step after each read
 ORPHANED = "the proxy process ended"
 
 
@@ -100,7 +103,10 @@ class Worker:
         self._log_requests = bool(self._config.get("logging", {}).get("log_requests"))
         secrets = [word for word in (*start.get("secrets", ()), *start.get("access_tokens", ())) if word]
         self._masker = Masker(secrets)
+        self._desk: Desk | None = None
+        self._orders: Orders | None = None
         resume = self._open_stores()
+        self._known_prices = self._prices()
         recording = self._config["session_recording"]
         self._observer = Observer(
             Context(
@@ -111,11 +117,11 @@ class Worker:
                 capture_limit=int(recording["capture_limit_mb"] * 1024 * 1024),
                 places=resume.places,
                 running=resume.running,
-                seen=Seen(self._asked_store(lambda store, session: store.last_request(session))),
+                seen=Seen(self._asked_store(lambda store, session: store.last_turn(session))),
                 threads=Threads(self._asked_store(lambda store, digest: store.thread(digest))),
                 answers=Answers(self._place),
                 account_key=self._account_key(),
-                price=functools.partial(billing.fill, self._prices()),
+                price=self._fill,
             ),
             resume.finished,
         )
@@ -128,17 +134,16 @@ class Worker:
         self._sqlite: SqliteStore | None = None
         if not recording["enabled"]:
             return resume
-        jsonl = None
+        retention = recording["jsonl"]["retention"]
+        jsonl = JsonlStore(
+            Path(recording["jsonl"]["directory"]),
+            warn=self._warn,
+            max_age_days=retention["max_age_days"],
+            max_size_mb=retention["max_size_mb"],
+            compress_after_days=retention["compress_after_days"] or None,
+            replayed=self._reader.counters()["observer_restarts_total"] > 0,
+        )
         if recording["jsonl"]["enabled"]:
-            retention = recording["jsonl"]["retention"]
-            jsonl = JsonlStore(
-                Path(recording["jsonl"]["directory"]),
-                warn=self._warn,
-                max_age_days=retention["max_age_days"],
-                max_size_mb=retention["max_size_mb"],
-                compress_after_days=retention["compress_after_days"] or None,
-                replayed=self._reader.counters()["observer_restarts_total"] > 0,
-            )
             self._sinks.append(self._sink(jsonl))
         if recording["sqlite"]["enabled"]:
             kept = recording["sqlite"]["retention"]
@@ -148,9 +153,10 @@ class Worker:
                 max_age_days=kept["max_age_days"],
                 max_size_mb=kept["max_size_mb"],
             )
-            if jsonl is not None:
+            if recording["jsonl"]["enabled"]:
                 self._sqlite.locate_by(jsonl.locate)
             self._sinks.append(self._sink(self._sqlite))
+            self._orders = Orders(self._sqlite, jsonl, price=self._new_prices, fill=self._fill, now=self._clock.now)
         for sink in self._sinks:
             sink.write([])
         with contextlib.suppress(StoreError):
@@ -191,6 +197,38 @@ class Worker:
         except LunaRouteError as error:
             self._warn(f"{error}. Costs are worked out from the shipped prices alone")
             return Prices.load()
+
+    def _new_prices(self) -> Price:
+        """The prices as they are now, by which what comes is priced as well; raises where the user's are wrong."""
+        self._known_prices = Prices.load(Path(self._start["home"]) / "prices.yaml")
+        return billing.of_row(self._known_prices)
+
+    def _fill(self, exchange: Exchange) -> None:
+        billing.fill(self._known_prices, exchange)
+
+    # --- what commands ask -----------------------------------------------------------------------------
+    def _open_desk(self) -> None:
+        """Once the database is ours: then no other process has this desk."""
+        if self._desk is not None or self._orders is None or self._sqlite is None or not self._sqlite.is_open:
+            return
+        desk = Desk(desk_path(Path(self._start["home"]), self._sqlite.path), self._carry_out, self._wake)
+        try:
+            desk.open()
+        except LunaRouteError as error:
+            self._warn(f"{error}. Until then `sessions delete`, `prune` and the like need the server stopped")
+            self._orders = None
+        else:
+            self._desk = desk
+
+    def _carry_out(self, order: Json) -> Generator[Progress, None, Json]:
+        """What has come until now is stored first: it is there to be deleted, too."""
+        assert self._orders is not None
+        if self._waiting():
+            self._store()
+        if not self._clear():
+            reasons = ", ".join(f"{sink.store.name}: {sink.error}" for sink in self._sinks if sink.error)
+            raise StoreError(f"recording fails at the moment ({reasons}); nothing was done")
+        return (yield from self._orders.carry_out(order))
 
     def _account_key(self) -> bytes:
         """The key by which accounts are told apart, the same from run to run; without a file only for this run."""
@@ -304,6 +342,7 @@ class Worker:
         """Until told to stop, or until the relay is gone; then to the end of the ring."""
         self._start_ui()
         self._control.serve(self.answer, self.orphaned)
+        self._open_desk()
         ui_url = self._ui.url if self._ui else None
         self._control.send({"event": "ready", "ui_url": ui_url, "ui_error": self._ui_error})
         gc.collect()
@@ -318,7 +357,7 @@ class Worker:
                 self._flush(now)
             if read:
                 idle = 0
-                if now - self._chored >= CHORE_S:
+                if now - self._chored >= CHORE_S or self._at_ease():
                     self._chore()
                     self._chored = now
                 if now < self._deadline:
@@ -336,13 +375,19 @@ class Worker:
             self._control.send({"id": self._stop.get("id"), "ok": True})
 
     def _chore(self) -> bool:
-        """One step of upkeep, where one is due: only between records, never instead of them."""
+        """One step of what commands ask, or of upkeep, where one is due: between records, never instead of them."""
+        if self._desk is not None and self._desk.step():
+            return True
         if self._chores is None:
             return False
         if next(self._chores, _DONE) is _DONE:
             self._chores = None
             return False
         return True
+
+    def _at_ease(self) -> bool:
+        """Somebody waits at the desk, and the ring is nearly empty."""
+        return self._desk is not None and self._desk.busy and self._reader.unread_bytes * EASY < self._reader.size
 
     def _ending(self) -> bool:
         """Asked before each read: what was written before the end was asked for is then read for certain."""
@@ -411,6 +456,7 @@ class Worker:
         elif self._clear():
             keep = self._observer.keep_from()
             self._reader.release(self._reader.position if keep is None else keep)
+        self._open_desk()
         since = now - self._tended
         if since >= TEND_S or not self._tended or (since >= OVERFULL_S and self._overfull()):
             self._tended = now
@@ -427,6 +473,8 @@ class Worker:
         why = ORPHANED if self._orphaned else LEFT_OPEN
         self._batch += self._observer.interrupt(why)
         self._store()
+        if self._desk is not None:
+            self._desk.close()
         for sink in self._sinks:
             sink.flush()
             sink.store.close()

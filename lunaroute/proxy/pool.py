@@ -175,9 +175,9 @@ class Pool(relay.Pool):
         raise AssertionError("unreachable")
 
     async def _dial(self) -> relay.Upstream:
-        began = self._loop.time()
+        began = relay.now_ns()  # the loop's own clock stands still between two turns
         sock = await self._race(await self._resolve())
-        connected = self._loop.time()
+        connected = relay.now_ns()
         try:
             self._options(sock)
             tls = Tls(self.context, self.origin.host) if self.context is not None else None
@@ -196,8 +196,8 @@ class Pool(relay.Pool):
                 raise
         if protocol.fd < 0:
             raise ConnectionResetError("closed by the provider at once")  # while this task waited for its turn
-        done = self._loop.time()
-        protocol.took(int((connected - began) * 1e6) or 1, int((done - connected) * 1e6) if self.context else 0)
+        done = relay.now_ns()
+        protocol.took((connected - began) // 1000 or 1, (done - connected) // 1000 if self.context else 0)
         return protocol
 
     async def _resolve(self) -> list[tuple[Any, ...]]:

@@ -26,7 +26,7 @@ from lunaroute.dialects.canonical import Conversation, conversation
 from lunaroute.dialects.request import first_words
 from lunaroute.dialects.values import clean, dumps, items, loads, mapping, text, whole
 from lunaroute.records import Exchange, State, Text, Timings, ToolCall, ToolResult
-from lunaroute.stores.importing import stamp
+from lunaroute.stores.importing import nanoseconds, stamp
 from lunaroute.stores.reading import Trouble, numbered
 
 CLAUDE, CODEX = "claude-code-log", "codex-log"
@@ -108,8 +108,7 @@ def _moment(value: Any) -> int | None:
         return None
     try:
         moment = datetime.fromisoformat(value)
-        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        ns = int(moment.timestamp() * 1_000_000) * 1000
+        ns = nanoseconds(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
     except (ValueError, OverflowError):
         return None
     return ns if 0 <= ns < 250_000_000_000 * _NS else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ _LAST_NS = 250_000_000_000 * 1_000_000_000  # in the year 9892: an end some year
 # requests that wait for their answers; beyond it the oldest is given up as interrupted
 _OPEN_BYTES = 256 * 1024 * 1024
 _OPEN = 10_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 _file_name = re.compile(r"session_(.+)\.jsonl(\.zst)?")
 _text = msgspec.json.Decoder(str)
 
@@ -41,6 +43,11 @@ def files_of(where: Path | Iterable[Path]) -> list[Path]:
     plain = {path for path in named if path.suffix != PACKED}
     # both are there only after a crash, and then the plain one is whole
     return sorted(path for path in named if path in plain or path.with_suffix("") not in plain)
+
+
+def is_session(ident: str) -> bool:
+    """Whether it is an id that names files."""
+    return _SESSION_ID.fullmatch(ident) is not None
 
 
 def session_of(path: Path) -> str | None:
@@ -177,7 +184,7 @@ def _timed(values: dict[str, Any]) -> bool:
     ns, text = values.get("started_ns"), values.get("started_at")
     if ns is None and isinstance(text, str) and _STARTED.fullmatch(text):
         try:
-            values["started_ns"] = ns = int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1e9)
+            values["started_ns"] = ns = nanoseconds(datetime.fromisoformat(text).replace(tzinfo=UTC))
         except ValueError:
             return False
     if not isinstance(ns, int) or not 0 <= ns <= _LAST_NS:
@@ -185,6 +192,11 @@ def _timed(values: dict[str, Any]) -> bool:
     if not isinstance(text, str) or not _STARTED.fullmatch(text):
         values["started_at"] = stamp(ns)
     return True
+
+
+def nanoseconds(moment: datetime) -> int:
+    """Since the epoch, exact to the microsecond."""
+    return (moment - _EPOCH) // _MICROSECOND * 1000
 
 
 def stamp(ns: int) -> str:

@@ -25,6 +25,7 @@ from lunaroute.records import Closed, Exchange, Record
 from lunaroute.stores import lines, packing
 from lunaroute.stores.files import open_private, private_folder
 from lunaroute.stores.reading import packed
+from lunaroute.stores.upkeep import Keep
 
 # open files; the least recently used is closed first
 MAX_FILES = 64
@@ -41,6 +42,7 @@ IDLE_S = 600.0
 _IDLE_RUNNING_S = 86_400.0
 # of a file that is closed: what it has told last, in case it is given again
 _TOLD_KEPT = 64
+_FORMS = ("", ".zst", ".part", ".zst.part", ".zst.damaged")
 _STEP = 100  # files looked at in one step of upkeep
 
 
@@ -185,27 +187,30 @@ class JsonlStore:
 
     def _write_exchange(self, exchange: Exchange) -> None:
         file = self._file(exchange.session_id, exchange.started_ns)
-        if file.seq == 0:
-            self._append(file, lines.session_line(1, exchange))
         stage = file.told.get(exchange.id, 0)
+        written: list[bytes] = []
+        if file.seq == 0:
+            written.append(lines.session_line(1, exchange))
         if stage == 0 or (stage == 1 and exchange.state is None):
             # the second time: more of the request came after its answer had begun
-            self._append(file, lines.request_line(file.seq + 1, exchange))
-            file.note(exchange.id, 1)
+            written.append(lines.request_line(file.seq + len(written) + 1, exchange))
         if exchange.state is not None and stage < 2:
-            self._append(file, lines.response_line(file.seq + 1, exchange))
-            file.note(exchange.id, 2)
+            written.append(lines.response_line(file.seq + len(written) + 1, exchange))
+        if written:
+            self._append(file, written)
+            file.note(exchange.id, 1 if exchange.state is None else 2)
 
     def _write_closed(self, closed: Closed, session_id: str) -> None:
         file = self._file(session_id, time.time_ns())
         if file.told.get(closed.id, 0) < 2:
-            self._append(file, lines.closed_line(file.seq + 1, closed))
+            self._append(file, [lines.closed_line(file.seq + 1, closed)])
             file.note(closed.id, 2)
 
-    def _append(self, file: _File, line: bytes) -> None:
-        file.append(line)
-        file.seq += 1
-        self._bytes += len(line)
+    def _append(self, file: _File, written: list[bytes]) -> None:
+        data = written[0] if len(written) == 1 else b"".join(written)
+        file.append(data)
+        file.seq += len(written)
+        self._bytes += len(data)
 
     def _file(self, session_id: str, started_ns: int) -> _File:
         file = self._files.get(session_id)
@@ -244,37 +249,93 @@ class JsonlStore:
         for _ in self.tend_steps(now):
             pass
 
-    def tend_steps(self, now: float) -> Iterator[None]:
+    def tend_steps(self, now: float, keep: Keep | None = None) -> Iterator[None]:
         """Remove what is too old, compress what is old enough, then remove the oldest until the rest is small enough.
 
         A step takes milliseconds, and between steps anything may be written. Files in use stay. What fails is left as
         it is; the last step raises the first StoreError. Beginning anew gives up what was not finished.
+        keep: other bounds for this once.
         """
         if self._tending is not None:
             self._tending.close()
-        self._tending = self._tend(now)
+        self._tending = self._tend(now, keep or self.keep)
         return self._tending
+
+    @property
+    def keep(self) -> Keep:
+        """How long and how much is kept."""
+        return Keep(self._max_age_s / 86400 if self._max_age_s is not None else None, self._max_bytes)
+
+    def plan(self, now: float, keep: Keep) -> list[Found]:
+        """What an upkeep by these bounds would remove, the oldest first; reads only. In use or not is not known here,
+        nor what compressing would save."""
+        found = sorted(self.files())
+        left = sum(each.size for each in found)
+        gone = []
+        for each in found:
+            if not _old(each, now, keep) and (keep.max_bytes is None or left <= keep.max_bytes):
+                break
+            gone.append(each)
+            left -= each.size
+        return gone
+
+    def files(self) -> list[Found]:
+        """All files of ours."""
+        found = []
+        for day in self._days():
+            with contextlib.suppress(OSError):
+                for entry in os.scandir(day):
+                    if _OURS.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                        said = entry.stat(follow_symlinks=False)
+                        found.append(Found(said.st_mtime, said.st_size, Path(entry.path)))
+        return found
+
+    def delete(self, session_id: str, path: str | None = None) -> int:
+        """Remove a session's files in every form, and forget it; `path`: where else it was begun. Bytes removed.
+
+        What comes of the session after that begins a new file.
+        """
+        if self._tending is not None:
+            self._tending.close()  # it may be compressing the file right now
+        if session_id in self._files:
+            self._files.pop(session_id).close()
+        self._paths.pop(session_id, None)
+        self._told.pop(session_id, None)
+        name = f"session_{session_id}.jsonl"
+        folders = self._days()
+        if path is not None and Path(path).name == name and Path(path).is_absolute():
+            folders.append(Path(path).parent)
+        gone = 0
+        for folder in folders:
+            for suffix in _FORMS:
+                gone += _unlink(folder / (name + suffix))
+            with contextlib.suppress(OSError):
+                if folder.parent == self.path:
+                    folder.rmdir()  # only an empty one can be
+        self._bytes = max(0, self._bytes - gone)
+        return gone
 
     @property
     def overfull(self) -> bool:
         """Whether upkeep should come early: more is kept than may be."""
         return self._max_bytes is not None and self._bytes > self._max_bytes
 
-    def _tend(self, now: float) -> Generator[None, None, None]:
+    def _tend(self, now: float, keep: Keep) -> Generator[None, None, None]:
         self._close_idle()
         failed: list[StoreError] = []
-        found: list[_Found] = []
+        found: list[Found] = []
         for day in self._days():
             with contextlib.suppress(OSError):
                 yield from self._look(day, found)
         self._bytes = sum(each.size for each in found)
         yield
         found.sort()
-        yield from self._remove(found, lambda each: self._old(each, now), failed)
+        yield from self._remove(found, lambda each: _old(each, now, keep), failed)
         for each in list(found):
             if self._compress_after_s is not None and now - each.changed > self._compress_after_s:
                 yield from self._pack(each, found, failed)
-        yield from self._remove(found, lambda each: self.overfull, failed)
+        bound = keep.max_bytes
+        yield from self._remove(found, lambda each: bound is not None and self._bytes > bound, failed)
         for day in self._days():
             with contextlib.suppress(OSError):
                 day.rmdir()  # only an empty one can be
@@ -288,7 +349,7 @@ class JsonlStore:
             if now - file.used > (_IDLE_RUNNING_S if running else IDLE_S):
                 self._shut(session)
 
-    def _look(self, day: Path, found: list[_Found]) -> Iterator[None]:
+    def _look(self, day: Path, found: list[Found]) -> Iterator[None]:
         """What is in a day's folder; what a crash left there goes."""
         names = set()
         for number, entry in enumerate(os.scandir(day), start=1):
@@ -305,19 +366,16 @@ class JsonlStore:
                 continue
             with contextlib.suppress(FileNotFoundError):
                 said = path.stat(follow_symlinks=False)
-                found.append(_Found(said.st_mtime, said.st_size, path))
+                found.append(Found(said.st_mtime, said.st_size, path))
             if number % _STEP == 0:
                 yield
         yield
-
-    def _old(self, each: _Found, now: float) -> bool:
-        return self._max_age_s is not None and now - each.changed > self._max_age_s
 
     def _in_use(self, path: Path) -> bool:
         return any(file.path == path for file in self._files.values())
 
     def _remove(
-        self, found: list[_Found], due: Callable[[_Found], bool], failed: list[StoreError]
+        self, found: list[Found], due: Callable[[Found], bool], failed: list[StoreError]
     ) -> Iterator[None]:
         """Remove from the oldest on as long as they are due."""
         for number, each in enumerate(list(found), start=1):
@@ -332,7 +390,7 @@ class JsonlStore:
             if number % _STEP == 0:
                 yield
 
-    def _drop(self, each: _Found) -> None:
+    def _drop(self, each: Found) -> None:
         try:
             each.path.unlink(missing_ok=True)
         except OSError as error:
@@ -341,7 +399,7 @@ class JsonlStore:
         session = each.path.name.removeprefix("session_").partition(".jsonl")[0]
         self._paths.pop(session, None)
 
-    def _pack(self, each: _Found, found: list[_Found], failed: list[StoreError]) -> Iterator[None]:
+    def _pack(self, each: Found, found: list[Found], failed: list[StoreError]) -> Iterator[None]:
         if each.path.suffix != ".jsonl" or not each.size or self._in_use(each.path):
             return
         try:
@@ -351,15 +409,31 @@ class JsonlStore:
         small = packed(each.path)
         if not each.path.exists() and small.exists():
             self._bytes += _size(small) - each.size
-            found[found.index(each)] = _Found(each.changed, _size(small), small)
+            found[found.index(each)] = Found(each.changed, _size(small), small)
 
 
-class _Found(NamedTuple):
+class Found(NamedTuple):
     """A file of ours, as upkeep sees it; in order of age."""
 
     changed: float
     size: int
     path: Path
+
+
+def _old(each: Found, now: float, keep: Keep) -> bool:
+    return keep.max_age_days is not None and now - each.changed > keep.max_age_days * 86400
+
+
+def _unlink(path: Path) -> int:
+    """Remove a file where there is one; its size."""
+    try:
+        size = path.stat(follow_symlinks=False).st_size
+        path.unlink()
+    except FileNotFoundError:
+        return 0
+    except OSError as error:
+        raise StoreError(f"cannot remove {path}: {error.strerror}") from None
+    return size
 
 
 def _size(path: Path) -> int:

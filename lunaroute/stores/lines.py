@@ -32,7 +32,10 @@ _BLOCK = 65536
 MAX_LINE = 1 << 30
 # what a line says beside its always present fields, where it is known
 _SESSION_FACTS = ("signal", "parent_session_id", "project")
-_LATE_FACTS = ("limits", "split", "cost_usd", "cost_kind", "price_id", "request_sha256", "response_sha256")
+_LATE_FACTS = (
+    *("error_kind", "cache_miss_reason", "continues", "limits", "credential", "split", "cost_usd", "cost_kind"),
+    *("price_id", "request_sha256", "response_sha256"),
+)
 _ALTERED = ("request_altered", "response_altered")
 ASKED = ("prompt", "tool_result")  # kinds of Text that came with the request; the others are the answer's
 # a text is looked for in a body from this length on, so many times at most, and not in giants: it must stay cheap
@@ -135,9 +138,10 @@ def _words(text: Text, places: _Places, arguments: dict[str, str]) -> dict[str, 
 
 def _named(struct: msgspec.Struct) -> dict[str, Any]:
     """The struct's fields that are set, without their text."""
-    defaults = type(struct)(**{name: "" for name in ("id", "name") if name in struct.__struct_fields__})
+    needed = {name: "" for name in ("id", "name") if name in struct.__struct_fields__}
+    defaults = type(struct)(**needed)
     named = {name: getattr(struct, name) for name in struct.__struct_fields__ if name != "text"}
-    return {name: value for name, value in named.items() if name == "id" or value != getattr(defaults, name)}
+    return {name: value for name, value in named.items() if name in needed or value != getattr(defaults, name)}
 
 
 class _Places:

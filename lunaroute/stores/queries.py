@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -173,6 +173,33 @@ def exchanges(
     return rows[::-1] if last else rows
 
 
+def every_exchange(db: Connection, since: str | None = None, until: str | None = None) -> Iterator[ExchangeRow]:
+    """All that began in this time, session by session and those of none last; a few hundred in memory at a time."""
+    ids = [
+        row[0]
+        for row in db.rows(
+            "SELECT session_id FROM sessions WHERE last_at >= ? AND started_at < ? ORDER BY started_at, session_id",
+            [bindable(since or ""), bindable(until or "9")],
+        )
+    ]
+    for session_id in ids:
+        after = 0
+        while batch := exchanges(db, session_id, after=after, limit=PAGE_LIMIT):
+            yield from (row for row in batch if _within(row, since, until))
+            after = batch[-1].sequence
+    edge = 0
+    while loose := db.rows(
+        f"SELECT {_EXCHANGE_COLUMNS} FROM exchanges WHERE session_id IS NULL AND row > ? ORDER BY row LIMIT ?",
+        [edge, PAGE_LIMIT],
+    ):
+        yield from (row for each in loose if _within(row := _exchange(each), since, until))
+        edge = loose[-1]["row"]
+
+
+def _within(row: ExchangeRow, since: str | None, until: str | None) -> bool:
+    return (since or "") <= row.started_at < (until or "9999")
+
+
 def exchange(db: Connection, exchange_id: str) -> ExchangeRow:
     """One exchange by its id."""
     found = db.rows(f"SELECT {_EXCHANGE_COLUMNS} FROM exchanges WHERE id = ?", [valid_id(exchange_id)])
@@ -324,13 +351,10 @@ def _conditions(wanted: SessionFilter) -> tuple[list[str], list[Any]]:
         if value:
             where.append(f"{name} = ?")
             values.append(value)
-    if wanted.state == RUNNING:
-        where.append("session_id IN (SELECT session_id FROM exchanges WHERE state IS NULL)")
-    elif wanted.state:
-        if wanted.state not in STATES:
-            raise BadQuestion(f"A state is one of {', '.join(STATES)}.")
-        where.append("session_id IN (SELECT session_id FROM exchanges WHERE state = ?)")
-        values.append(wanted.state)
+    if wanted.state:
+        where.append(_STATE_OF_SESSION.get(_known_state(wanted.state), _STATE_RARE))
+        if wanted.state not in _STATE_OF_SESSION:
+            values.append(wanted.state)
     for condition, value in (("last_at >= ?", wanted.since), ("last_at < ?", wanted.until)):
         if value:
             where.append(condition)
@@ -344,13 +368,57 @@ def _conditions(wanted: SessionFilter) -> tuple[list[str], list[Any]]:
     if wanted.min_cost is not None:
         where.append("cost_usd >= ?")
         values.append(wanted.min_cost)
-    # NUL ends a text inside SQLite's LIKE, and a lone surrogate cannot be bound at all.
-    return where, [
-        value.replace("\0", "").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        if isinstance(value, str)
-        else value
-        for value in values
-    ]
+    return where, [bindable(value) if isinstance(value, str) else value for value in values]
+
+
+# written so that the partial indexes exchanges_running and exchanges_state serve, and `ok` ends at the first that is
+_STATE_RARE = "session_id IN (SELECT session_id FROM exchanges WHERE state = ? AND state != 'ok')"
+_STATE_OF_SESSION = {
+    RUNNING: "session_id IN (SELECT session_id FROM exchanges WHERE state IS NULL)",
+    "ok": "EXISTS (SELECT 1 FROM exchanges AS e WHERE e.session_id = sessions.session_id AND e.state = 'ok')",
+}
+
+
+def _known_state(state: str) -> str:
+    if state not in STATES:
+        raise BadQuestion(f"A state is one of {', '.join(STATES)}.")
+    return state
+
+
+def bindable(text: str) -> str:
+    """Without NUL, which ends a text inside SQLite's LIKE, and lone surrogates, which cannot be bound at all."""
+    return text.replace("\0", "").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def exchange_conditions(
+    wanted: SessionFilter,
+) -> tuple[tuple[str, list[Any]] | None, tuple[list[str], list[Any]] | None]:
+    """A filter as questions about exchanges: (a statement that gives their numbers, its values), and conditions.
+
+    What is a session's (client, project, ...) goes into the statement; time and state are asked of the exchange `e`.
+    """
+    of_sessions, values = _conditions(msgspec.structs.replace(wanted, words="", until=None, state=None))
+    if wanted.until:
+        of_sessions.append("started_at < ?")
+        values.append(bindable(wanted.until))
+    sets = []
+    if of_sessions:
+        sets.append(
+            f"SELECT row FROM exchanges WHERE session_id IN (SELECT session_id FROM sessions {_where(of_sessions)})"
+        )
+    own: list[str] = []
+    asked: list[Any] = []
+    for condition, value in (("e.started_at >= ?", wanted.since), ("e.started_at < ?", wanted.until)):
+        if value:
+            own.append(condition)
+            asked.append(bindable(value))
+    if wanted.state and _known_state(wanted.state) == "ok":
+        own.append("e.state = 'ok'")
+    elif wanted.state:
+        rare = "state IS NULL" if wanted.state == RUNNING else "state = ? AND state != 'ok'"
+        sets.append(f"SELECT row FROM exchanges WHERE {rare}")
+        values += [] if wanted.state == RUNNING else [wanted.state]
+    return (" INTERSECT ".join(sets), values) if sets else None, (own, asked) if own else None
 
 
 def _where(conditions: list[str]) -> str:

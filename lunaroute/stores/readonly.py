@@ -166,6 +166,9 @@ class Connection:
 def _authorize(action: int, first: str | None, second: str | None, _db: str | None, _trigger: str | None) -> int:
     if action in _ALLOWED:
         return sqlite3.SQLITE_OK
+    if action == sqlite3.SQLITE_UPDATE and first == "sqlite_master":
+        # how SQLite asks when it connects the search index; what it asks of itself writes nothing, and nobody else may
+        return sqlite3.SQLITE_OK
     if action == sqlite3.SQLITE_PRAGMA and first in _PRAGMAS and second is None:
         return sqlite3.SQLITE_OK
     if action == sqlite3.SQLITE_TRANSACTION and first in ("BEGIN", "ROLLBACK"):

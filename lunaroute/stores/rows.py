@@ -194,3 +194,39 @@ class SessionPage(msgspec.Struct, kw_only=True):
     totals: Totals
     newer: str | None = None
     older: str | None = None
+
+
+class Snippet(msgspec.Struct, kw_only=True):
+    """Where a search found something. kind: prompt, answer, ...; marks: (start, end) of what was found in `text`."""
+
+    kind: str
+    text: str
+    marks: list[tuple[int, int]] = msgspec.field(default_factory=list)
+
+
+class Hit(msgspec.Struct, kw_only=True):
+    """One exchange that a search found. `row`: its number in this database; title and client: of its session."""
+
+    row: int
+    id: str
+    session_id: str | None
+    sequence: int
+    started_at: str
+    title: str | None = None
+    client: str | None = None
+    model: str | None = None
+    state: str | None = None
+    cost_usd: float | None = None
+    cost_kind: str | None = None
+    snippets: list[Snippet] = msgspec.field(default_factory=list)
+
+
+class SearchPage(msgspec.Struct, kw_only=True):
+    """Hits, the newest first. older: the mark to go on from, None where there is no more.
+
+    unfinished: time ran out before all older exchanges were looked at; `older` goes on with them.
+    """
+
+    hits: list[Hit]
+    older: str | None = None
+    unfinished: bool = False

@@ -184,6 +184,8 @@ _V2 = (
     "CREATE INDEX exchanges_session ON exchanges (session_id, sequence)",
     "CREATE INDEX exchanges_started ON exchanges (started_ns)",
     "CREATE INDEX exchanges_running ON exchanges (row) WHERE state IS NULL",
+    # few: nearly every exchange ends well
+    "CREATE INDEX exchanges_state ON exchanges (state, session_id) WHERE state != 'ok'",
     # base: the exchange whose pieces this one takes up; 0 = none. blobs it names are counted in blobs.uses; a number is
     # never used again, so that a reader may keep what it read
     """

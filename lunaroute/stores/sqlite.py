@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from lunaroute.errors import StoreError
-from lunaroute.records import Closed, Record, State
+from lunaroute.records import Closed, Exchange, Record, State
 from lunaroute.stores import packs, schema, upkeep
 from lunaroute.stores.files import open_private, private_folder
 from lunaroute.stores.writing import Writing
@@ -28,6 +28,7 @@ from lunaroute.stores.writing import Writing
 BUSY_TIMEOUT_MS = 250
 # of a new database: packs are 1 to 4 kB, and of pages of 4 kB they would leave a third empty
 PAGE_BYTES = 8192
+_EMPTYING = 10  # attempts to empty the write-ahead log; a reader is done within two seconds
 RESPONSES = 2000  # exchanges among which an answer's id is looked for
 
 
@@ -39,8 +40,19 @@ class Resume(msgspec.Struct, frozen=True):
     places: dict[str, tuple[str | None, int | None]]
 
 
+class InUse(StoreError):
+    """Another process has the database: it is the one that writes. holder: its number, as far as known."""
+
+    def __init__(self, message: str, holder: str) -> None:
+        super().__init__(message)
+        self.holder = holder
+
+
 class SqliteStore:
-    """See the module. `warn` gets sentences for the log; `locate` tells a session's JSONL file, if there is one."""
+    """See the module. `warn` gets sentences for the log; `locate` tells a session's JSONL file, if there is one.
+
+    replace: a database that cannot be used is set aside and a new one begun; else it is left alone, and that is said.
+    """
 
     name = "sqlite"
 
@@ -52,14 +64,17 @@ class SqliteStore:
         locate: Callable[[str, int], str | None] = lambda session, started_ns: None,
         max_age_days: float | None = None,
         max_size_mb: float | None = None,
+        replace: bool = True,
         wall: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.path = path
         self._warn = warn
         self._writing = Writing(locate)
         self._wall = wall
+        self._replace = replace
         self._max_age_days = max_age_days
         self._max_bytes = None if max_size_mb is None else int(max_size_mb * 1024 * 1024)
+        self._unwiped = False  # a deletion was given up before its end
         self._connection: sqlite3.Connection | None = None
         self._lock: int | None = None
         self._inode: tuple[int, int] | None = None
@@ -134,9 +149,10 @@ class SqliteStore:
         except OSError:
             holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
             os.close(fd)
-            raise StoreError(
+            raise InUse(
                 f"{self.path} is in use by another LunaRoute (process {holder or 'unknown'}); "
-                "stop that one or give this one its own session_recording.sqlite.path"
+                "stop that one or give this one its own session_recording.sqlite.path",
+                holder,
             ) from None
         # best effort: the file only tells people who it is, the lock is what counts (and a full disk must not matter)
         with contextlib.suppress(OSError):
@@ -146,6 +162,8 @@ class SqliteStore:
 
     def _quarantine(self, reason: str) -> None:
         """Rename the database with its sidecars; a stamp of time keeps every earlier one."""
+        if not self._replace:
+            raise StoreError(f"{self.path} cannot be used: {reason}")
         stamp = self._wall().strftime("%Y%m%d-%H%M%S")
         aside = self.path.with_name(f"{self.path.name}.unusable-{stamp}")
         number = 1
@@ -211,6 +229,14 @@ class SqliteStore:
             self._undo(connection)
             raise
 
+    @contextlib.contextmanager
+    def _looking(self) -> Iterator[sqlite3.Connection]:
+        """For single questions: no transaction, nothing to undo."""
+        try:
+            yield self._live_connection()
+        except sqlite3.Error as error:
+            raise StoreError(f"cannot read {self.path}: {error}") from None
+
     def _undo(self, connection: sqlite3.Connection) -> None:
         with contextlib.suppress(sqlite3.Error):
             connection.execute("ROLLBACK")
@@ -258,7 +284,7 @@ class SqliteStore:
 
     def resume(self, boot_id: str) -> Resume:
         """What this run has already stored (empty at its first start)."""
-        with self._transaction() as connection:
+        with self._looking() as connection:
             rows = connection.execute(
                 "SELECT id, session_id, sequence, state FROM exchanges WHERE id > ? AND id < ? "
                 "ORDER BY started_ns DESC LIMIT 50000",
@@ -272,40 +298,71 @@ class SqliteStore:
 
     def last_sequence(self, session_id: str) -> int:
         """The highest number an exchange of this session has; 0 for an unknown session."""
-        with self._transaction() as connection:
+        with self._looking() as connection:
             found = connection.execute(
                 "SELECT max(sequence) FROM exchanges WHERE session_id = ?", (session_id,)
             ).fetchone()[0]
         return int(found or 0)
 
-    def tend_steps(self, now: float) -> Iterator[upkeep.Progress]:
-        """Retention by age and size, in steps."""
+    # --- taking out -------------------------------------------------------------------------------
+    @property
+    def keep(self) -> upkeep.Keep:
+        """How long and how much is kept."""
+        return upkeep.Keep(self._max_age_days, self._max_bytes)
+
+    def tend_steps(self, now: float, keep: upkeep.Keep | None = None) -> Iterator[upkeep.Progress]:
+        """Retention by age and size, in steps; `keep`: other bounds for this once."""
+        age, size = keep or self.keep
         yield from self._guarded(
-            upkeep.trim(
-                self._transaction, now, self._max_age_days, self._max_bytes, self._writing.forget, self._unmerged
-            )
+            upkeep.trim(self._transaction, now, age, size, self._writing.forget, self._unmerged)
         )
-        with contextlib.suppress(sqlite3.Error):
-            if self._connection is not None:
-                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        if self._unwiped:
+            yield from self._guarded(self._wipe(upkeep.wipe(self._transaction)))
+        self._empty_log()
 
-    def delete(self, sessions: Sequence[str]) -> Iterator[upkeep.Progress]:
-        """Delete sessions whole, in steps; their words are overwritten in the file then, not only out of reach."""
-        self._overwrite(True)
+    def delete(
+        self, sessions: Sequence[str], before: Callable[[str], None] = lambda session: None
+    ) -> Iterator[upkeep.Progress]:
+        """Delete sessions whole, in steps, so that nothing of them can be found in the file. See `log_emptied`.
+
+        Given up half way, what is deleted by then is deleted; the index follows at the next upkeep.
+        """
+        steps = upkeep.delete_sessions(self._transaction, sessions, self._writing.forget, before)
+        yield from self._guarded(self._wipe(steps))
+        for _ in range(_EMPTYING):
+            if self._empty_log():
+                return
+            yield upkeep.Progress(0, 0)
+
+    def _wipe(self, steps: Iterator[upkeep.Progress]) -> Iterator[upkeep.Progress]:
+        self._unwiped = True
+        self._secure("ON")
         try:
-            yield from self._guarded(upkeep.delete_sessions(self._transaction, sessions, self._writing.forget))
+            yield from steps
         finally:
-            self._overwrite(False)
-            self._writing.reset()  # what filters can offer is less now
-        with contextlib.suppress(sqlite3.Error):
-            if self._connection is not None:
-                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._secure("FAST")
+            self._writing.reset()  # the filters' words may have gone
+        self._unwiped = False
 
-    def _overwrite(self, on: bool) -> None:
-        """Whether deleted content is overwritten: dear, and some builds of SQLite do it always."""
+    def _secure(self, how: str) -> None:
         with contextlib.suppress(sqlite3.Error):
             if self._connection is not None:
-                self._connection.execute(f"PRAGMA secure_delete = {'ON' if on else 'FAST'}")
+                self._connection.execute(f"PRAGMA secure_delete = {how}")
+
+    def _empty_log(self) -> bool:
+        """Bring the write-ahead log into the database; False while somebody reads from it."""
+        with contextlib.suppress(sqlite3.Error):
+            if self._connection is not None:
+                return not self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        return False
+
+    @property
+    def log_emptied(self) -> bool:
+        """Whether the write-ahead log holds nothing."""
+        try:
+            return self.path.with_name(f"{self.path.name}-wal").stat().st_size == 0
+        except OSError:
+            return True
 
     def reprice(self, price: upkeep.Price, *, dry_run: bool = False) -> Iterator[upkeep.Progress]:
         """Price everything anew, in steps."""
@@ -320,10 +377,52 @@ class SqliteStore:
         except Exception as error:
             raise StoreError(f"upkeep of {self.path} failed: {type(error).__name__}: {error}") from error
 
-    # --- what an observer asks of an earlier one -----------------------------------------------------
-    def last_request(self, session_id: str) -> tuple[str, bytes] | None:
-        """(dialect, body) of the last turn of a session."""
+    # --- bringing in ------------------------------------------------------------------------------
+    def bring(self, batch: Sequence[Exchange]) -> None:
+        """Write exchanges of another time: a log file is named only where there is one."""
+        locate = self._writing.locate
+        self._writing.locate = lambda session, ns: (
+            path if (path := locate(session, ns)) and os.path.exists(path) else None
+        )
+        try:
+            self.write(batch)
+        finally:
+            self._writing.locate = locate
+
+    def known(self, ids: Sequence[str]) -> set[str]:
+        """Which of these exchanges are here, in whatever state."""
         with self._transaction() as connection:
+            marks = ", ".join("?" * len(ids))
+            return {row[0] for row in connection.execute(f"SELECT id FROM exchanges WHERE id IN ({marks})", list(ids))}
+
+    def recorded(self, session_id: str) -> bool:
+        """Whether the proxy itself recorded something of this session."""
+        with self._transaction() as connection:
+            return bool(
+                connection.execute(
+                    "SELECT 1 FROM exchanges WHERE session_id = ? AND coalesce(transport, '') != 'import' LIMIT 1",
+                    (session_id,),
+                ).fetchone()
+            )
+
+    def log_paths(self, sessions: Sequence[str]) -> dict[str, str]:
+        """Where the sessions' log files were begun."""
+        with self._transaction() as connection:
+            found = (
+                connection.execute("SELECT session_id, jsonl_path FROM sessions WHERE session_id = ?", (each,))
+                for each in sessions
+            )
+            return {row[0]: row[1] for rows in found for row in rows if row[1]}
+
+    def sessions(self) -> set[str]:
+        """The ids of all sessions."""
+        with self._transaction() as connection:
+            return {row[0] for row in connection.execute("SELECT session_id FROM sessions")}
+
+    # --- what an observer asks of an earlier one -----------------------------------------------------
+    def last_turn(self, session_id: str) -> tuple[str, bytes, list[str]] | None:
+        """(dialect, request body, texts for the search) of the last turn of a session."""
+        with self._looking() as connection:
             found = connection.execute(
                 "SELECT row, dialect FROM exchanges WHERE session_id = ? AND state IS NOT NULL AND kind = 'turn' "
                 "ORDER BY sequence DESC LIMIT 1",
@@ -333,13 +432,14 @@ class SqliteStore:
                 return None
             try:
                 whole = packs.shelf(lambda sql, *values: connection.execute(sql, values).fetchone()).whole(found[0])
+                texts = [text for _, text in packs.texts_of(whole.pack)] if whole is not None else []
             except StoreError:
                 return None
-        return (found[1] or "", b"".join(whole.pieces)) if whole is not None else None
+        return (found[1] or "", b"".join(whole.pieces), texts) if whole is not None else None
 
     def thread(self, digest: bytes) -> tuple[str, int] | None:
         """(session, when it was last active, wall clock ns) of the conversation with this digest."""
-        with self._transaction() as connection:
+        with self._looking() as connection:
             found = connection.execute(
                 "SELECT session_id, last_at FROM sessions WHERE thread = ? ORDER BY last_at DESC LIMIT 1", (digest,)
             ).fetchone()
@@ -349,7 +449,7 @@ class SqliteStore:
 
     def response(self, response_id: str) -> tuple[str, str] | None:
         """(exchange, session) of a recent answer with this id."""
-        with self._transaction() as connection:
+        with self._looking() as connection:
             found: tuple[str, str] | None = connection.execute(
                 "SELECT id, session_id FROM exchanges WHERE row > (SELECT max(row) FROM exchanges) - ? "
                 "AND response_id = ? AND session_id IS NOT NULL ORDER BY row DESC LIMIT 1",

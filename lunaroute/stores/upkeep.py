@@ -32,6 +32,23 @@ class Progress(NamedTuple):
     total: int
 
 
+class Keep(NamedTuple):
+    """How long and how much is kept; None: without a bound."""
+
+    max_age_days: float | None = None
+    max_bytes: int | None = None
+
+
+class Plan(NamedTuple):
+    """What `trim` would take out. Sizes are estimates: what exchanges have in common is shared out among them."""
+
+    exchanges: int = 0
+    sessions: int = 0
+    bytes: int = 0
+    oldest_ns: int | None = None
+    newest_ns: int | None = None
+
+
 class Unmerged:
     """How many exchanges were removed whose words are still in the index: kept from one upkeep to the next."""
 
@@ -95,6 +112,35 @@ def trim(
     yield from shrink(transaction, done)
 
 
+def plan(connection: sqlite3.Connection, now: float, keep: Keep) -> Plan:
+    """What retention would take out by now; reads only."""
+    known, packed = connection.execute("SELECT count(*), coalesce(sum(length(data)), 0) FROM packs").fetchone()
+    used = used_bytes(connection)
+    # beside the packs: rows, index and blobs, taken to be the same for each exchange
+    share = max(0, used - packed) / known if known else 0.0
+    before = int((now - keep.max_age_days * 86400) * 1e9) if keep.max_age_days is not None else 0
+    left, count, oldest, newest = float(used), 0, None, None
+    bound = keep.max_bytes
+    for started_ns, size in connection.execute(
+        "SELECT started_ns, coalesce(length(data), 0) FROM exchanges LEFT JOIN packs ON packs.exchange = exchanges.row "
+        "WHERE state IS NOT NULL AND started_ns < ? ORDER BY started_ns",
+        (int(now * 1e9),),
+    ):
+        if started_ns >= before:
+            if bound is None or left <= bound:
+                break
+            bound = int((keep.max_bytes or 0) * LOW)
+        left -= size + share
+        count += 1
+        oldest, newest = started_ns if oldest is None else oldest, started_ns
+    sessions = connection.execute(
+        "SELECT count(*) FROM (SELECT 1 FROM exchanges WHERE session_id IS NOT NULL GROUP BY session_id "
+        "HAVING max(started_ns) <= ? AND count(*) = count(state))",
+        (-1 if newest is None else newest,),
+    ).fetchone()[0]
+    return Plan(count, sessions, int(used - left), oldest, newest)
+
+
 def merge(transaction: Transaction, done: int = 0, all_of_it: bool = True) -> Iterator[Progress]:
     """Merge parts of the search index, or all of them: only then words of removed texts leave it."""
     pages = -MERGE if all_of_it else MERGE  # a negative number begins a merge of all there is
@@ -126,14 +172,18 @@ def shrink(transaction: Transaction, done: int = 0, spare: float = SPARE) -> Ite
 
 
 def delete_sessions(
-    transaction: Transaction, sessions: Sequence[str], touched: Callable[[set[str]], None]
+    transaction: Transaction,
+    sessions: Sequence[str],
+    touched: Callable[[set[str]], None],
+    before: Callable[[str], None] = lambda session: None,
 ) -> Iterator[Progress]:
-    """Everything of these sessions, the running exchanges too."""
+    """Everything of these sessions, the running exchanges too; `before` is called with each that is begun."""
     done, total = 0, 0
     with transaction() as connection:
         for session in sessions:
             total += connection.execute("SELECT count(*) FROM exchanges WHERE session_id = ?", (session,)).fetchone()[0]
     for session in sessions:
+        before(session)
         while True:
             with transaction() as connection:
                 rows = [
@@ -153,6 +203,11 @@ def delete_sessions(
                 break
             done += removed
             yield Progress(done, total)
+    yield from wipe(transaction, done)
+
+
+def wipe(transaction: Transaction, done: int = 0) -> Iterator[Progress]:
+    """After a deletion: nothing of what was deleted is left in the index, the filters or a free page."""
     with transaction() as connection:
         for kind in FACETS:
             connection.execute(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -139,8 +140,8 @@ _ABANDONED = (
     "UPDATE sessions SET errors = errors + ?1, usage_unknown = usage_unknown + ?2, cost_unknown = cost_unknown + ?2 "
     "WHERE session_id = ?3"
 )
-_PACK = "INSERT OR REPLACE INTO packs (exchange, base, data) VALUES (?, ?, ?)"
-_ATTEMPT = "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_PACK = "INSERT INTO packs (exchange, base, data) VALUES (?, ?, ?)"
+_ATTEMPT = "INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _CALLED = (
     "INSERT INTO tool_calls (session_id, call_id, exchange, name, kind, arguments, arguments_bytes, called_ns) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
@@ -171,6 +172,7 @@ class Writing:
         self._connection: sqlite3.Connection | None = None
         self._heads = packs.Heads(self._recall)
         self._facets: set[tuple[str, str]] = set()
+        self._words: list[tuple[int, str]] = []
 
     def forget(self, sessions: Iterable[str]) -> None:
         """What is stored of these sessions has changed."""
@@ -185,6 +187,7 @@ class Writing:
     def write(self, connection: sqlite3.Connection, batch: Sequence[Record]) -> None:
         """Every record of the batch; a record that is there already changes nothing."""
         self._connection = connection
+        self._words = []
         for record in batch:
             if isinstance(record, Exchange):
                 self._exchange(connection, record)
@@ -192,6 +195,8 @@ class Writing:
                 connection.execute(_OPENED, {name: getattr(record, name) for name in _OPENED_COLUMNS})
             else:
                 self.abandon(connection, record)
+        # last of all: a statement with a savepoint of its own makes the index write out what it has gathered so far
+        connection.executemany("INSERT INTO search (rowid, text) VALUES (?, ?)", self._words)
 
     def abandon(self, connection: sqlite3.Connection, closed: Closed) -> None:
         """The end of an exchange of which nothing else is known."""
@@ -233,8 +238,7 @@ class Writing:
         if exchange.tool_calls or exchange.tool_results:
             self._tools(connection, exchange, number)
         if exchange.texts:
-            words = "\n".join(text.text for text in exchange.texts)
-            connection.execute("INSERT INTO search (rowid, text) VALUES (?, ?)", (number, words))
+            self._words.append((number, "\n".join(text.text for text in exchange.texts)))
         for limit in exchange.limits:
             connection.execute(_LIMIT, _limit_row(exchange, limit))
 
@@ -338,8 +342,13 @@ class Writing:
 
 
 def _later(exchange: Exchange, duration_ms: float) -> str:
-    ended = datetime.fromtimestamp(exchange.started_ns / 1e9 + duration_ms / 1000, UTC)
-    return ended.strftime("%Y-%m-%d %H:%M:%S.") + f"{ended.microsecond // 1000:03d}"
+    seconds, rest = divmod(exchange.started_ns + int(duration_ms * 1e6), 1_000_000_000)
+    return f"{_second(seconds)}.{rest // 1_000_000:03d}"
+
+
+@lru_cache(maxsize=4)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _more(exchange: Exchange) -> dict[str, Any]:

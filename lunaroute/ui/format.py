@@ -51,6 +51,21 @@ def exact(number: int | float | None) -> str:
     return UNKNOWN if number is None else f"{number:,.0f}"
 
 
+def cost(dollars: float | None, kind: str | None = None, unknown: int = 0, short: bool = False) -> str:
+    """$0.14, <$0.01, unknown; said to be less than all where some is unknown, or what an API would have taken.
+
+    kind: api, api_equivalent (a subscription's traffic) or mixed. short: ~ and ≥ for the words.
+    """
+    if dollars is None:
+        return "unknown"
+    shown = "<$0.01" if 0 < dollars < 0.01 else f"${dollars:,.2f}"
+    equivalent = kind not in (None, "api")
+    if short:
+        return f"{'≥' if unknown else ''}{'~' if equivalent else ''}{shown}"
+    words = {"api_equivalent": " API-equivalent", "mixed": " partly API-equivalent"}.get(kind or "", "")
+    return f"{'at least ' if unknown else ''}{shown}{words}"
+
+
 def span(milliseconds: float | None) -> str:
     """0.12 ms, 45 ms, 2.3 s, 1 min 5 s, 2 h 3 min."""
     if milliseconds is None:

@@ -145,7 +145,8 @@ class _Unfolding:
         blocks = [(message.role, block) for message in talk.messages for block in message.blocks]
         prints = [_print(role, block) for role, block in blocks]
         first = next((one for one in prints if one), None)
-        partial = row.transport == "websocket" and first != self._first
+        # imported requests hold only what was new in them
+        partial = row.transport == "import" or (row.transport == "websocket" and first != self._first)
         beginning = not self._seen
         self._first = self._first or first
         here: Counter[Print] = Counter()

@@ -7,7 +7,7 @@ import hashlib
 import logging
 import traceback
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -23,7 +23,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from lunaroute import __version__
-from lunaroute.stores import queries
+from lunaroute.stores import queries, statistics
 from lunaroute.stores.readonly import BadQuestion, NoRecord, NotFound, QueryError
 from lunaroute.stores.rows import Bodies
 from lunaroute.ui import content, format, pages
@@ -118,6 +118,7 @@ def application(source: Source, host: str, allowed_hosts: list[str], access_toke
             route("/api/sessions", _api_sessions),
             route("/api/sessions/{id}", _api_session),
             route("/api/exchanges/{id}", _api_exchange),
+            route("/api/stats", _api_stats),
             route("/api/status", _api_status),
             route("/api/pulse", _api_pulse),
             route("/metrics", _metrics),
@@ -202,6 +203,7 @@ def _api(site: Site, _request: Request) -> Response:
             "/api/sessions": [*pages.ASKED, "sort", "dir", "mark", "limit"],
             "/api/sessions/{id}": ["after", "before"],
             "/api/exchanges/{id}": [],
+            "/api/stats": ["since", "until", "by", "limit"],
             "/api/status": [],
             "/api/pulse": ["session"],
         }
@@ -230,6 +232,19 @@ def _text(kept: Bodies, side: str) -> tuple[str | bytes, str]:
         return body.decode(), "utf-8"
     except UnicodeDecodeError:
         return body, "base64"  # which is how msgspec writes bytes
+
+
+def _api_stats(site: Site, request: Request) -> Response:
+    """The summary that `lunaroute stats` prints, or with `by` one of its breakdowns."""
+    query, now = request.query_params, datetime.now(UTC)
+    since, until = (queries.since(query[name], now) if query.get(name) else None for name in ("since", "until"))
+    limit = query.get("limit") or "50"
+    if not (limit.isascii() and limit.isdigit() and len(limit) < 9):
+        raise BadQuestion("limit is a whole number.")
+    with site.source.open() as db:
+        if query.get("by"):
+            return _json(statistics.breakdown(db, query["by"], since, until, int(limit)))
+        return _json(statistics.summary(db, since, until, int(limit)))
 
 
 def _api_status(site: Site, _request: Request) -> Response:

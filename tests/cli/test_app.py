@@ -58,9 +58,9 @@ def test_version_names_the_parts() -> None:
 
 
 def test_an_unknown_command_names_the_nearest() -> None:
-    done = CliRunner().invoke(program, ["stat"])
+    done = CliRunner().invoke(program, ["statuz"])
     assert done.exit_code == 2
-    assert "no command 'stat'; did you mean \"status\"?" in done.stderr
+    assert "no command 'statuz'; did you mean \"status\"?" in done.stderr
 
 
 def test_without_a_command_it_is_serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

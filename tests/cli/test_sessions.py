@@ -16,8 +16,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from lunaroute.cli.app import program
-from lunaroute.cli.sessions import inert
-from lunaroute.records import State, Usage
+from lunaroute.cli.record import inert
+from lunaroute.records import Exchange, Split, State, Text, Timings, ToolCall, ToolResult, Usage
 from tests import recorded
 from tests.ui import hostile
 
@@ -34,7 +34,24 @@ def database(tmp_path: Path) -> Path:
     )  # fmt: skip
     now = datetime.now(UTC)
     running = recorded.exchange(6, "gamma-session-0001", at=now, state=None, usage=Usage(), title="Under way")
-    return recorded.write(tmp_path / "sessions.db", [*recorded.tool_loop("alpha-session-0001"), failed, running])
+    return recorded.write(tmp_path / "sessions.db", [*loop("alpha-session-0001"), failed, running])
+
+
+def loop(session: str) -> list[Exchange]:
+    """The tool loop with what the observer adds: texts, tools, cost, the split of time."""
+    made = recorded.tool_loop(session)
+    for number, one in enumerate(made):
+        one.cost_usd, one.cost_kind, one.project = 0.125, "api_equivalent", "/home/me/work/luna"
+        one.split = Split(before_ms=1, connect_ms=9, upload_ms=40, wait_ms=362, first_content_ms=228,
+                          generation_ms=1700, after_ms=5)  # fmt: skip
+        one.texts = [Text(kind="prompt", text="Why does `make test` fail?"), Text(kind="tool_result", text="total 4")]
+        if number:
+            failed = number == 2
+            one.tool_results = [ToolResult(id=f"toolu_{number}", success=not failed, seen_ns=one.started_ns)]
+        if number < 2:
+            called = one.started_ns + 2_345_000_000
+            one.tool_calls = [ToolCall(id=f"toolu_{number + 1}", name=("Bash", "Read")[number], called_ns=called)]
+    return made
 
 
 def run(database: Path, *words: str, code: int = 0) -> Result:
@@ -71,10 +88,10 @@ def in_terminal(database: Path, *words: str, columns: int = 120, **environ: str)
 def test_a_pipe_gets_whole_plain_lines(database: Path) -> None:
     lines = [line.split("\t") for line in run(database, "list").stdout.splitlines()]
     assert [line[0] for line in lines] == ["gamma-session-0001", "beta-session-0001", "alpha-session-0001"]
-    assert {len(line) for line in lines} == {10}
-    assert lines[2][2:] == ["claude-code", "claude-opus-5-5", "ok", "3", "0", "2700", "360",
+    assert {len(line) for line in lines} == {11}
+    assert lines[2][2:] == ["claude-code", "claude-opus-5-5", "ok", "3", "0", "2700", "360", "0.375000",
                             "Why does `make test` fail in this folder?"]  # fmt: skip
-    assert lines[1][3:] == ["gpt-5.5", "errors", "1", "1", "", "", "A failure of odd words"]
+    assert lines[1][3:] == ["gpt-5.5", "errors", "1", "1", "", "", "", "A failure of odd words"]
     assert lines[0][4] == "running"
 
 
@@ -90,11 +107,26 @@ def test_a_pipe_gets_whole_plain_lines(database: Path) -> None:
         (["--state", "upstream_error"], ["beta"]),
         (["make", "folder"], ["alpha"]),
         (["--json"], ["gamma", "beta", "alpha"]),
+        (["--until", "1d"], ["beta", "alpha"]),
+        (["--since", "2000-01-01", "--until", "2020-02-01"], ["alpha"]),
+        (["--provider", "anthropic"], ["gamma", "beta", "alpha"]),
+        (["--provider", "openai"], []),
+        (["--project", "luna"], ["alpha"]),
+        (["--project", "work/luna/"], ["alpha"]),
+        (["--project", "una"], []),
+        (["--tool", "Read"], ["alpha"]),
+        (["--min-cost", "0.3"], ["alpha"]),
+        (["--min-cost", "0.4"], []),
+        (["--sort", "cost"], ["alpha"]),
+        (["--sort", "requests", "--reverse", "-n", "3"], [..., ..., "alpha"]),
     ],
 )
 def test_filters(database: Path, words: list[str], found: list[str]) -> None:
     rows: list[dict[str, Any]] = json.loads(run(database, "list", "--json", *words).stdout)
-    assert [row["session_id"].partition("-")[0] for row in rows] == found
+    names = [row["session_id"].partition("-")[0] for row in rows]
+    if words == ["--sort", "cost"]:
+        names = names[:1]  # the others cost nothing that is known
+    assert [name if wanted is not ... else ... for name, wanted in zip(names, found, strict=True)] == found
 
 
 def test_nothing_fits(database: Path) -> None:
@@ -168,6 +200,8 @@ def test_one_exchange_by_its_id(database: Path) -> None:
 def test_as_json(database: Path) -> None:
     told = json.loads(run(database, "show", "alpha", "--json").stdout)
     assert told["session"]["session_id"] == "alpha-session-0001" and len(told["turns"]) == 3
+    assert [(tool["name"], tool["success"]) for tool in told["tool_calls"]] == [("Bash", 1), ("Read", 0)]
+    assert told["turns"][0]["row"]["wait_ms"] == 362.0 and told["turns"][0]["row"]["cost_usd"] == 0.125
     assert told["turns"][0]["answer"][2]["result"]["text"].startswith("total 4")
 
 
@@ -208,7 +242,8 @@ def test_a_session_of_many_exchanges_is_shown_whole(tmp_path: Path) -> None:
 def test_the_table_fits_its_terminal(database: Path, columns: int) -> None:
     text = re.sub(r"\x1b\[[0-9;]*m", "", in_terminal(database, "list", columns=columns))
     assert max(len(line) for line in text.splitlines()) <= columns
-    assert "alpha-se" in text and "● Under way" in text and ("Claude Code" in text) is (columns > 84)
+    assert "alpha-se" in text and "● Under" in text and ("Claude Code" in text) is (columns > 92)
+    assert ("~$0.38" in text) is (columns >= 60)
 
 
 def test_colour_only_where_it_is_wanted(database: Path) -> None:
@@ -223,12 +258,167 @@ def test_inert_text_has_nothing_a_terminal_acts_on(text: str) -> None:
     assert inert(text) == text or ACTING.search(text) or "\u200d" in text or "\u200f" in text
 
 
+def hostile_database(path: Path) -> Path:
+    made = [*hostile.exchanges(), *hostile.plain_exchanges()]
+    for one, words in zip(made, 2 * hostile.STRINGS, strict=True):
+        one.texts = [Text(kind=words, text=f"canary {words}")]
+        one.tool_calls = [ToolCall(id=one.id, name=words, arguments=words, called_ns=one.started_ns)]
+        one.project = words
+    return recorded.write(path, made)
+
+
 def test_hostile_records_cannot_act_on_the_terminal(tmp_path: Path) -> None:
-    path = recorded.write(tmp_path / "db", [*hostile.exchanges(), *hostile.plain_exchanges()])
-    for words in (["list", "--limit", "500"], ["show", "hostile-1"], ["show", "hostile-1", "--full"]):
+    path = hostile_database(tmp_path / "db")
+    for words in (
+        ["list", "--limit", "500"],
+        ["show", "hostile-1"],
+        ["show", "hostile-1", "--full"],
+        ["show", "hostile-1", "--timeline"],
+        ["search", "canary", "--limit", "100"],
+    ):
         assert not ACTING.search(run(path, *words).stdout)
         written = re.sub(r"\x1b\[[0-9;]*m|\r\n", "", in_terminal(path, *words))
         assert not ACTING.search(written), words
     raw = in_terminal(path, "show", "hostile-1", "--raw").replace("\r\n", "")
     assert not ACTING.search(raw)
     json.loads(run(path, "show", "hostile-1", "--json").stdout)
+
+
+# --- timeline ---------------------------------------------------------------------------------------------------------
+def test_a_timeline_in_a_pipe(database: Path) -> None:
+    head, *lines = [line.split("\t") for line in run(database, "show", "alpha", "--timeline").stdout.splitlines()]
+    assert head[:5] == ["start_ms", "what", "name", "duration_ms", "before_ms"]
+    assert [line[1:4] for line in lines] == [
+        ["#1", "claude-opus-5-5", "2345.00"], ["tool", "Bash", "17655.00"], ["#2", "claude-opus-5-5", "2345.00"],
+        ["tool", "Read", "17655.00"], ["#3", "claude-opus-5-5", "2345.00"],
+    ]  # fmt: skip
+    assert lines[0][4:11] == ["1.00", "9.00", "40.00", "362.00", "228.00", "1700.00", "5.00"]
+    assert [line[11] for line in lines] == ["ok", "ok", "ok", "failed", "ok"]
+    assert {len(line) for line in (head, *lines)} == {13}
+
+
+@pytest.mark.parametrize("columns", [40, 60, 100, 160])
+def test_a_timeline_fits_its_terminal(tmp_path: Path, columns: int) -> None:
+    late = recorded.exchange(20, "alpha", sequence=4, state=State.TIMEOUT)
+    path = recorded.write(tmp_path / "db", [*loop("alpha"), late])
+    text = re.sub(r"\x1b\[[0-9;]*m", "", in_terminal(path, "show", "alpha", "--timeline", columns=columns))
+    lines = text.splitlines()
+    assert max(len(line) for line in lines) <= columns
+    bars = [line for line in lines if line.startswith(("#", "  >", "  !"))]
+    assert [line.split()[0] for line in bars] == ["#1", ">", "#2", "!", "#3", "#4"]
+    places = [re.search("[\u2580-\u259f\u2501]", line) for line in bars]
+    starts = [place.start() for place in places if place]
+    assert len(starts) == 6 and starts[:5] == sorted(starts[:5]) and starts[5] == starts[0]  # a new axis
+    assert "5 min 38 s of pause" in text and "\u2264 17.7 s" in bars[1]
+
+
+def test_a_timeline_of_nothing_and_of_what_is_not_told(tmp_path: Path) -> None:
+    bare = recorded.exchange(1, timings=Timings(), state=None)
+    path = recorded.write(tmp_path / "db", [bare])
+    assert "running" in run(path, "show", "session-1", "--timeline").stdout
+    assert "Running" in in_terminal(path, "show", "session-1", "--timeline")
+
+
+# --- search -----------------------------------------------------------------------------------------------------------
+def test_search_in_a_pipe(database: Path) -> None:
+    lines = [line.split("\t") for line in run(database, "search", "make", "TEST").stdout.splitlines()]
+    assert [line[:3] for line in lines] == [
+        ["alpha-session-0001", str(n), f"{recorded.BOOT}-{n}"] for n in (3, 2, 1)
+    ]
+    assert lines[0][5:] == ["prompt", "Why does `make test` fail?"]
+    assert run(database, "search", "make", "--client", "codex").stdout == ""
+    assert "Nothing found" in run(database, "search", "zzz").stderr
+    assert "Nothing to search for" in run(database, "search", "  ", code=2).stderr
+
+
+def test_search_goes_on(database: Path) -> None:
+    first = run(database, "search", "make", "-n", "2")
+    mark = re.search(r"--after (\d+)", first.stderr)
+    assert mark and len(first.stdout.splitlines()) == 2
+    assert len(run(database, "search", "make", "--after", mark[1]).stdout.splitlines()) == 1
+    assert "page mark" in run(database, "search", "make", "--after", "x", code=2).stderr
+    told = json.loads(run(database, "search", "make", "--json").stdout)
+    assert told["hits"][0]["snippets"][0]["marks"] == [[10, 14]]
+
+
+def test_search_marks_what_it_found_in_a_terminal(database: Path) -> None:
+    text = in_terminal(database, "search", "test", columns=60)
+    assert "\x1b[1;33mtest\x1b[0m" in text
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    assert "alpha-session-0001 #3" in plain and "~" not in plain.split("\n")[0]
+    assert "\x1b[1;33m" not in in_terminal(database, "search", "test", NO_COLOR="1")
+
+
+# --- export -----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("form", ["html", "md", "har", "jsonl"])
+def test_exports_go_to_a_private_file_or_a_pipe(
+    database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    file = tmp_path / "out" / f"x.{form}"
+    file.parent.mkdir()
+    piped = run(database, "export", "alpha", "--format", form).stdout_bytes
+    assert run(database, "export", "alpha", "--format", form, "-o", "-").stdout_bytes == piped
+    assert run(database, "export", "alpha", "--format", form, "-o", str(file)).stdout == ""
+    assert file.read_bytes() == piped and b"make test" in piped and file.stat().st_mode & 0o777 == 0o600
+    refused = run(database, "export", "alpha", "--format", form, "-o", str(file), code=1)
+    assert "is there already; --force" in refused.stderr
+    file.write_text("other")
+    run(database, "export", "alpha", "--format", form, "-o", str(file), "--force")
+    assert file.read_bytes() == piped and [each.name for each in file.parent.iterdir()] == [file.name]
+    missing = run(database, "export", "alpha", "-o", str(tmp_path / "none" / "x"), code=1)
+    assert "cannot write" in missing.stderr and missing.exception.__class__ is SystemExit
+    assert "No session" in run(database, "export", "zzz", code=1).stderr
+
+
+def test_an_export_never_follows_a_link(database: Path, tmp_path: Path) -> None:
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.write_text("mine")
+    link.symlink_to(target)
+    run(database, "export", "alpha", "-o", str(link), code=1)
+    run(database, "export", "alpha", "-o", str(link), "--force")
+    assert target.read_text() == "mine" and not link.is_symlink()
+
+
+def test_subagents_come_along_where_asked(tmp_path: Path) -> None:
+    parts = [("root", None), ("child", "root"), ("grandchild", "child"), ("other", None)]
+    made = [
+        recorded.exchange(
+            n, name, sequence=1, parent_session_id=parent, request_body=recorded.ask([recorded.user("q")])
+        )
+        for n, (name, parent) in enumerate(parts, 1)
+    ]
+    path = recorded.write(tmp_path / "db", made)
+    for words, names in ([], ["root"]), (["--with-subagents"], ["root", "child", "grandchild"]):
+        told = json.loads(run(path, "export", "root", "--format", "har", *words).stdout)
+        assert [page["id"] for page in told["log"]["pages"]] == names
+        assert [entry["pageref"] for entry in told["log"]["entries"]] == names
+        text = run(path, "export", "root", "--format", "jsonl", *words).stdout
+        lines = [json.loads(line) for line in text.splitlines()]
+        assert [line["id"] for line in lines if line["type"] == "session"] == names
+        assert run(path, "export", "root", *words).stdout.count("<section>") == len(names)
+
+
+def test_a_bar_says_how_far_a_long_export_is(tmp_path: Path) -> None:
+    body = recorded.ask([recorded.user("q" * 2000)])
+    path = recorded.write(tmp_path / "db", [recorded.exchange(n, request_body=body) for n in range(1, 400)])
+    out = tmp_path / "x.har"
+    text = in_terminal(path, "export", "session-1", "--format", "har", "-o", str(out))
+    assert "Writing har" in text and "/399" in text and json.loads(out.read_text())["log"]["version"] == "1.2"
+
+
+# --- pipes ------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "words", [["list", "-n", "500"], ["list", "-n", "500", "--json"], ["show", "s1", "--raw"], ["export", "s1"]]
+)
+def test_a_reader_that_goes_away_is_no_error_to_talk_about(tmp_path: Path, words: list[str]) -> None:
+    big = recorded.ask([recorded.user("word " * 60_000)])
+    made = [recorded.exchange(n, f"s{n}", request_body=big, title="t" * 900) for n in range(1, 400)]
+    path = recorded.write(tmp_path / "db", made)
+    command = [sys.executable, "-m", "lunaroute", "sessions", *words, "--db", str(path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=Path(__file__).parents[2])
+    assert process.stdout and process.stderr
+    assert process.stdout.read(1)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait(20) in (0, 1)

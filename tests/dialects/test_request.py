@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lunaroute.dialects.request import Request, first_words, read
+from lunaroute.dialects.request import Request, first_words, project, read
 
 UUID = "550e8400-e29b-41d4-a716-446655440000"
 
@@ -34,6 +34,7 @@ CASES: list[tuple[str, bytes, dict[str, Any]]] = [
     ("title-schema", body(output_config={"format": {"type": "json_schema"}}), {"json_answer": True}),
     ("prewarm", body(type="response.create", generate=False), {"generate": False}),
     ("compaction", body(input=[{"type": "compaction_trigger"}]), {"compaction": True}),
+    ("tier", body(service_tier="flex"), {"service_tier": "flex"}),
     (
         "cache-key",
         body(prompt_cache_key="k", previous_response_id="r"),
@@ -96,3 +97,47 @@ def test_first_words(value: dict[str, Any], title: str | None) -> None:
 
 def test_first_words_of_no_json() -> None:
     assert first_words(b"{") is None
+
+
+INTRO = "# Environment\nYou have been invoked in the following environment: \n"
+CLAUDE = INTRO + " - Primary working directory: {}\n - Platform: linux"
+ENV = "You are\n<env>\n  Working directory: {}\n  Is directory a git repo: yes\n</env>"
+CODEX = "<environment_context>\n  <cwd>{}</cwd>\n  <shell>bash</shell>\n</environment_context>"
+PROJECTS: list[tuple[str, bytes, str | None]] = [
+    (
+        "claude",
+        body(messages=[user("x"), {"role": "system", "content": CLAUDE.format("/home/u/my proj")}]),
+        "/home/u/my proj",
+    ),
+    ("claude-legacy", body(system=[{"text": ENV.format("/src").replace("  ", "")}]), "/src"),
+    ("opencode", body(messages=[{"role": "system", "content": ENV.format("/tmp/x")}]), "/tmp/x"),
+    ("opencode-responses", body(input=[{"role": "developer", "content": ENV.format("/tmp/x")}]), "/tmp/x"),
+    ("codex", body(input=[user([{"text": CODEX.format("/work")}])]), "/work"),
+    ("windows", body(system=CLAUDE.format("C:\\new\\app")), "C:\\new\\app"),
+    ("quotes", body(system=CLAUDE.format('/a "b"')), '/a "b"'),
+    ("unicode", body(system=CLAUDE.format("/tmp/ü")), "/tmp/ü"),
+    ("said-in-words", body(messages=[user("Working directory: /etc and <cwd>/x</cwd>")]), None),
+    (
+        "words-before-the-frame",
+        body(messages=[user("Working directory: /etc")], system=CLAUDE.format("/real")),
+        "/real",
+    ),
+    (
+        "at-the-end-of-a-long-one",
+        body(messages=[user("a" * 900_000)], system=CLAUDE.format("/far"), tools=["t" * 50_000]),
+        "/far",
+    ),
+    ("in-the-middle-of-a-long-one", body(m=["a" * 900_000, CLAUDE.format("/far"), "a" * 900_000]), None),
+    ("cut-body", body(system=CLAUDE.format("/real"), x="y" * 50)[:-20], "/real"),
+    ("cut-path", body(system=CLAUDE.format("/real" * 100))[:300], None),
+    ("relative", body(system=CLAUDE.format("proj")), None),
+    ("too-long", body(system=CLAUDE.format("/a" * 3000)), None),
+    ("empty", b"", None),
+]
+
+
+@pytest.mark.parametrize(("raw", "folder"), [case[1:] for case in PROJECTS], ids=[case[0] for case in PROJECTS])
+def test_project(raw: bytes, folder: str | None) -> None:
+    assert project(raw) == folder
+    assert read(raw).project == folder
+    assert read(raw, locate=False).project is None

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.answers import RAN, Assistant, Told
 from tests.e2e import programs
 from tests.e2e.programs import Ran
@@ -125,6 +127,75 @@ def recorded(case: Case, luna: Running, told: list[Told], client: list[Pair], up
         assert {by_id[t.id]["session_id"] for t in told} == {session}
         summed(luna, session, told)
     lines(luna, told, by_id)
+    tools(case, luna, told, by_id)
+    costs(luna, told, by_id)
+    split(luna)
+
+
+def tools(case: Case, luna: Running, told: list[Told], by_id: dict[str, Json]) -> None:
+    """One row for each tool that the answers asked for, with the result that a later request brought."""
+    asked = {ident: (answer, name, arguments) for answer in told for ident, name, arguments in answer.calls}
+    rows = {row["call_id"]: row for row in luna.rows("SELECT * FROM tool_calls")}
+    assert set(rows) == set(asked)
+    numbers = {by_id[answer.id]["row"]: answer for answer in told}
+    for ident, (answer, name, arguments) in asked.items():
+        row = rows[ident]
+        assert (row["session_id"], row["exchange"]) == (by_id[answer.id]["session_id"], by_id[answer.id]["row"])
+        assert (row["name"], meant(row["arguments"])) == (name, meant(arguments))
+        assert len(arguments.encode()) - 5 <= row["arguments_bytes"] <= len(arguments.encode())
+        assert numbers[row["result_exchange"]].number > answer.number, "brought by a request that came later"
+        assert row["result_bytes"] >= len(RAN)
+        assert 0 < row["duration_ms"] < 60_000
+        # Claude Code says whether it failed, Codex the exit code; nothing tells with the others
+        assert row["success"] == (1 if case.client in ("claude-code", "codex") else None)
+        assert by_id[answer.id]["tool_calls"] == len(answer.calls)
+
+
+def meant(arguments: str) -> Any:
+    """JSON by what it says: whole answers have an object where streams have its text."""
+    return json.loads(arguments) if arguments.startswith("{") else arguments
+
+
+# US dollars per million tokens, as the vendors published them: input, output, cache read, cache write (5 minutes)
+PRICES = {
+    "claude-opus-5-5": (4.0, 20.0, 0.2, 5.0),
+    "claude-sonnet-5": (2.0, 10.0, 0.2, 2.5),
+    "gpt-6.1-sol": (2.0, 10.0, 0.1, 2.5),
+    "gpt-5.5": (5.0, 30.0, 0.5, 5.0),
+}
+
+
+def dollars(told: Told) -> float | None:
+    """What an answer cost, None where nobody can know."""
+    prices, usage = PRICES.get(told.asked), told.usage
+    if prices is None or not usage:
+        return None
+    read, written = usage.get("cache_read_tokens", 0), usage.get("cache_write_tokens", 0)
+    plain = usage["input_tokens"] - (0 if told.dialect == "anthropic" else read + written)
+    return sum(a * b for a, b in zip(prices, (plain, usage["output_tokens"], read, written), strict=True)) / 1e6
+
+
+def costs(luna: Running, told: list[Told], by_id: dict[str, Json]) -> None:
+    """Each answer by the published price of the model that gave it; sessions add up what is known."""
+    sums: dict[str, list[float | None]] = {}
+    for answer in told:
+        row, cost = by_id[answer.id], dollars(answer)
+        assert row["cost_usd"] == (None if cost is None else pytest.approx(cost, abs=1e-12)), answer
+        sums.setdefault(row["session_id"], []).append(cost)
+    for session in luna.sessions():
+        of = sums.get(session["session_id"], [])
+        known = [cost for cost in of if cost is not None]
+        assert session["cost_usd"] == (pytest.approx(sum(known)) if known else None)
+        assert session["cost_unknown"] == len(of) - len(known)
+
+
+def split(luna: Running) -> None:
+    """The parts of the time add up to the whole."""
+    parts = ("before_ms", "connect_ms", "upload_ms", "wait_ms", "content_ms", "generation_ms", "after_ms")
+    for row in luna.exchanges():
+        assert sum(row[name] or 0.0 for name in parts) == pytest.approx(row["duration_ms"], abs=0.01), row
+        if row["kind"] == "turn":
+            assert row["wait_ms"] is not None and row["generation_ms"] is not None, row
 
 
 def asked_of(client: list[Pair]) -> list[Message]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections import deque
 from pathlib import Path
 
@@ -147,6 +148,50 @@ def test_a_gap_is_not_taken_for_the_end() -> None:
     assert reader.read() == [(tap.OPEN, 2, 0, b"far away")]
 
 
+@pytest.mark.parametrize("rewound_by", ["the next exchange", "a pause"])
+def test_a_ring_begun_anew_has_all_its_room(rewound_by: str) -> None:
+    """The gap that is skipped then is no data: nothing may be dropped for it until the reader comes by."""
+    writer, reader = pair_of(8 << 20)
+    for _ in range(6):
+        writer.event(tap.RESPONSE_BODY, 1, 0, b"x" * 250_000)
+    drain(reader)
+    if rewound_by == "a pause":
+        assert writer.idle()
+    told = [event for number in range(40) for event in exchange_of(number)]
+    for event in told:
+        assert writer.event(*event), "there was room"
+    assert counted(writer, "tap_dropped_events_total") == 0
+    assert reader.used_bytes == writer.used() < 5 << 20
+    assert drain(reader) == told
+    assert reader.used_bytes == 0
+
+
+def exchange_of(number: int) -> list[Event]:
+    return [
+        (tap.OPEN, number, 0, b"POST / HTTP/1.1\r\n\r\n"),
+        (tap.REQUEST_BODY, number, 1, b"x" * 100_000),
+        (tap.CLOSE, number, 2, b""),
+    ]
+
+
+def test_light_load_loses_nothing() -> None:
+    """Through several rewinds, with a reader that comes by only now and then, as the observer does."""
+    writer, reader = pair_of(4 << 20)
+    got: list[Event] = []
+    told: list[Event] = []
+    for number in range(400):
+        for event in exchange_of(number)[::2]:
+            told.append(event)
+            assert writer.event(*event)
+        body = (tap.RESPONSE_BODY, number, 1, b"y" * 20_000)
+        told.append(body)
+        assert writer.event(*body)
+        if number % 11 == 10:
+            got += drain(reader)
+    assert got + drain(reader) == told
+    assert counted(writer, "tap_dropped_events_total") == 0
+
+
 def test_reading_is_bounded() -> None:
     writer, reader = pair_of()
     for number in range(20):
@@ -244,11 +289,13 @@ print(seen, digest.hexdigest())
 """
 
 
-def test_two_processes_at_full_speed_agree() -> None:
-    """The writer never waits: what the reader did not get must be exactly what was counted as dropped."""
+@pytest.mark.parametrize(("size", "burst"), [(SMALL, 0), (4 << 20, 2000)], ids=["full", "begun anew"])
+def test_two_processes_at_full_speed_agree(size: int, burst: int) -> None:
+    """The writer never waits: what the reader did not get must be exactly what was counted as dropped. Where it lets
+    the reader catch up after each burst, the ring is begun anew again and again, under the reader's eyes."""
     import hashlib
 
-    writer = Writer(SMALL)
+    writer = Writer(size)
     process = subprocess.Popen(
         [sys.executable, "-c", READING, str(writer.ring_fd), str(writer.wake_fd)],
         pass_fds=(writer.ring_fd, writer.wake_fd),
@@ -256,13 +303,19 @@ def test_two_processes_at_full_speed_agree() -> None:
         cwd=Path(tap.__file__).parent.parent,
     )
     kept, digest = 0, hashlib.sha256()
+    kinds = (tap.OPEN, tap.RESPONSE_BODY)  # a ring is begun anew with an exchange
     for number in range(200_000):
         payload = bytes([number % 256]) * (number % 1999)
-        if writer.event(tap.RESPONSE_BODY, number, -number, payload):
+        if writer.event(kinds[number % 2] if burst else tap.RESPONSE_BODY, number, -number, payload):
             kept += 1
             digest.update(payload)
+        if burst and number % burst == 0:
+            until = time.monotonic() + 20
+            while writer.used() and time.monotonic() < until:
+                pass
     writer.close()
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 0
     assert said.decode().split() == [str(kept), digest.hexdigest()]
     assert kept + counted(writer, "tap_dropped_events_total") == 200_000
+    assert not burst or counted(writer, "tap_dropped_events_total") == 0

@@ -72,8 +72,15 @@ def test_a_whole_stream() -> None:
     assert done.timings.first_body == 11.0
     assert done.timings.first_content is not None and done.timings.first_content > 11.0
     assert done.timings.done == 500.0
-    assert done.overhead_ms == pytest.approx(4 - 1 - 1.2)
+    # before the request was sent, less connecting, and behind the last byte of the answer
+    assert done.overhead_ms == pytest.approx(4 - 1 - 1.2 + 500 - last_byte_of(message()))
+    assert done.split is not None and done.split.after_ms == pytest.approx(500 - last_byte_of(message()))
     assert ("x-api-key", "***") in done.request_headers
+
+
+def last_byte_of(reply: bytes) -> float:
+    """When the last piece of an answer comes, in events.post()."""
+    return 11.0 + (len(reply) - 1) // 64
 
 
 @pytest.mark.parametrize("size", [1, 7, 4096])

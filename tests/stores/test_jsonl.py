@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import errno
+import itertools
 import json
 import os
 import shutil
@@ -19,8 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lunaroute.errors import StoreError
-from lunaroute.records import Closed, State
-from lunaroute.stores import lines
+from lunaroute.records import Closed, Exchange, State
+from lunaroute.stores import jsonl, lines, reading
 from lunaroute.stores.jsonl import JsonlStore
 from tests.stores.records import BOOT, START_NS, exchange, opened
 
@@ -259,9 +260,9 @@ def test_a_short_write_leaves_the_file_as_it_was(made: Made, monkeypatch: pytest
     assert [line["seq"] for line in made.lines()] == [1, 2, 3, 4, 5]
 
 
-def test_an_error_between_two_lines_is_made_up_for(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_between_two_exchanges_is_made_up_for(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.write
-    calls = iter([True, True, False])
+    calls = iter([True, False])
 
     def failing(fd: int, data: bytes) -> int:
         if next(calls):
@@ -349,6 +350,258 @@ def test_what_is_in_use_or_not_ours_stays(tmp_path: Path) -> None:
     made.store.tend(NOW)
     assert made.path().exists() and notes.exists() and other.exists()
     made.store.close()
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*") if path.is_file())
+
+
+def test_both_kinds_are_retained_alike(tmp_path: Path) -> None:
+    """By age and by size, oldest first, whether compressed or not; sizes are those on the disk."""
+    made = Made(tmp_path / "s", max_age_days=30, max_size_mb=1)
+    files = [old_file(made.folder, "2026-11-01", str(n), age, 300_000) for n, age in enumerate((40, 31, 9, 8, 7, 6, 5))]
+    for path in files[1::2]:
+        path.rename(path.with_name(path.name + ".zst"))
+    made.store.tend(NOW)
+    assert names(made.folder) == ["session_4.jsonl", "session_5.jsonl.zst", "session_6.jsonl"]
+    assert made.store.size() == 900_000 and not made.store.overfull
+
+
+def test_what_is_written_between_two_upkeeps_can_ask_for_one(tmp_path: Path) -> None:
+    clock = iter(float(n) * 1000 for n in range(100))
+    made = Made(tmp_path / "s", max_size_mb=1, clock=lambda: next(clock))
+    made.store.tend(NOW)
+    for number in range(4):
+        assert not made.store.overfull
+        made.store.write([exchange(number, session_id=f"s{number}", request_body=os.urandom(220_000))])
+    assert made.store.overfull
+    made.store.tend(NOW)
+    assert not made.store.overfull
+    assert 0 < made.store.size() == sum(path.stat().st_size for path in made.folder.rglob("*.jsonl")) <= 1 << 20
+    made.store.close()
+
+
+def test_a_file_with_a_running_exchange_is_not_closed_while_it_is_idle(tmp_path: Path) -> None:
+    now = [0.0]
+    made = Made(tmp_path / "s", max_age_days=1, clock=lambda: now[0])
+    made.store.write([exchange(1), exchange(2, None, session_id="running")])
+    for session in ("sess-1", "running"):
+        os.utime(made.path(session), (0, 0))
+    now[0] = jsonl.IDLE_S + 1
+    made.store.tend(NOW)
+    assert names(made.folder) == ["session_running.jsonl"]
+    now[0] = 90_000.0
+    made.store.tend(NOW)
+    assert names(made.folder) == []
+
+
+def test_a_closed_file_remembers_what_it_told(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lunaroute.stores.jsonl.MAX_FILES", 1)
+    made.store.write([exchange(1, None), exchange(2, session_id="other"), exchange(1), exchange(2, session_id="other")])
+    assert [line["type"] for line in made.lines()] == ["session", "request", "response"]
+    assert [line["type"] for line in made.lines("other")] == ["session", "request", "response"]
+
+
+def test_what_cannot_be_removed_does_not_stop_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Made(tmp_path / "s", max_age_days=1)
+    stuck, other = (old_file(made.folder, f"2026-11-0{n}", str(n), 10 - n, 10) for n in (1, 2))
+    real = Path.unlink
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        if path == stuck:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        real(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    with pytest.raises(StoreError, match=r"cannot remove .*session_1"):
+        made.store.tend(NOW)
+    assert stuck.exists() and not other.exists()
+    assert made.store.size() == 10
+
+
+# --- compression ------------------------------------------------------------------------------------
+def resent(turns: int) -> list[Exchange]:
+    """A conversation that sends all that was said with each request."""
+    said = [os.urandom(500).hex() for _ in range(turns)]
+    return [
+        exchange(n, request_body=json.dumps({"messages": said[:n]}).encode(), started_ns=START_NS)
+        for n in range(1, turns)
+    ]
+
+
+@pytest.fixture
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many steps for a small file."""
+    monkeypatch.setattr("lunaroute.stores.packing.PIECE", 4096)
+    monkeypatch.setattr("lunaroute.stores.packing._UNSYNCED", 8192)
+
+
+def resting(tmp_path: Path, records: list[Exchange], **more: Any) -> tuple[Made, bytes]:
+    """A store over a folder with one file that has not been touched since."""
+    made = Made(tmp_path / "s")
+    made.store.write(records)
+    made.store.close()
+    os.utime(made.path(), (START_NS / 1e9,) * 2)
+    content = made.path().read_bytes()
+    return Made(tmp_path / "s", compress_after_days=3, **more), content
+
+
+def test_a_resting_file_is_compressed_and_read_as_before(tmp_path: Path) -> None:
+    made, content = resting(tmp_path, resent(60))
+    before = os.stat(made.path())
+    made.store.tend(START_NS / 1e9 + 2 * 86400)
+    assert made.path().exists()
+    made.store.tend(NOW)
+    small = reading.packed(made.path())
+    assert names(made.folder) == [small.name]
+    after = os.stat(small)
+    assert (after.st_mtime_ns, stat.S_IMODE(after.st_mode)) == (before.st_mtime_ns, 0o600)
+    assert after.st_size == made.store.size() < len(content) / 15, "what was resent is there once"
+    shown = subprocess.run(["zstd", "-dc", small], capture_output=True, check=True)
+    assert shown.stdout == content
+    assert len([line for line in reading.read(made.path()) if isinstance(line, reading.Line)]) == 119
+    made.store.tend(NOW)
+    assert small.read_bytes() and names(made.folder) == [small.name]
+
+
+def test_a_session_that_goes_on_has_its_file_again(tmp_path: Path) -> None:
+    made, content = resting(tmp_path, [exchange(1), exchange(2)])
+    made.store.tend(NOW)
+    assert made.store.locate("sess-1", time.time_ns()) == str(made.path())
+    made.store.write([exchange(3)])
+    assert names(made.folder) == [made.path().name]
+    assert made.path().read_bytes().startswith(content)
+    assert [line["seq"] for line in made.lines()] == list(range(1, 8))
+    assert made.store.size() == made.path().stat().st_size
+    made.store.tend(NOW)
+    assert names(made.folder) == [made.path().name], "it is in use"
+    made.store.close()
+
+
+def test_a_damaged_compressed_file_is_set_aside(tmp_path: Path) -> None:
+    made, _ = resting(tmp_path, [exchange(1)])
+    made.store.tend(NOW)
+    small = reading.packed(made.path())
+    small.write_bytes(small.read_bytes()[:-20])
+    made.store.write([exchange(2)])
+    assert [line["seq"] for line in made.lines()] == [1, 2, 3]
+    assert names(made.folder) == [made.path().name, small.name + ".damaged"]
+    assert len(made.warnings) == 1
+    made.store.close()
+
+
+@pytest.mark.parametrize("goes_on", [False, True], ids=["then upkeep", "then the session"])
+def test_killed_at_any_step(tmp_path: Path, small_pieces: None, goes_on: bool) -> None:
+    """One whole copy at any moment, and no second one after the next upkeep."""
+    step = 0
+    done = False
+    held = []  # a killed process tidies nothing up: the iterators are left where they are
+    while not done:
+        step += 1
+        folder = tmp_path / f"{goes_on}-{step}"
+        folder.mkdir()
+        made, content = resting(folder, resent(15))
+        steps = made.store.tend_steps(NOW)
+        held.append((made, steps))
+        done = sum(1 for _ in itertools.islice(steps, step)) < step
+        found = list(reading.numbered(reading.found(made.path())))
+        assert b"".join(each[1] + b"\n" for each in found if isinstance(each, tuple)) == content, step
+        again = Made(folder / "s", compress_after_days=3)
+        if goes_on:
+            again.store.write([exchange(999)])
+            assert [line["seq"] for line in again.lines()] == list(range(1, 32))
+            assert [name for name in names(again.folder) if name.endswith(".jsonl")] == [made.path().name]
+        again.store.tend(NOW)
+        assert names(again.folder) == [made.path().name if goes_on else made.path().name + ".zst"], step
+        assert again.store.size() == sum(path.stat().st_size for path in again.folder.rglob("session_*"))
+        again.store.close()
+    assert step > 20, "the file was compressed in pieces"
+
+
+def test_a_session_that_goes_on_in_the_middle(tmp_path: Path, small_pieces: None) -> None:
+    """The same process writes between any two steps: nothing is lost, and the file stays plain."""
+    for step in itertools.count(1):
+        folder = tmp_path / str(step)
+        folder.mkdir()
+        made, content = resting(folder, resent(15))
+        steps = made.store.tend_steps(NOW)
+        done = sum(1 for _ in itertools.islice(steps, step)) < step
+        made.store.write([exchange(999)])
+        for _ in steps:
+            made.store.write([exchange(999)])
+        assert names(made.folder) == [made.path().name], step
+        assert made.path().read_bytes().startswith(content)
+        assert [line["seq"] for line in made.lines()] == list(range(1, 32))
+        assert made.warnings == []
+        made.store.close()
+        if done:
+            return
+
+
+def test_upkeep_begun_anew_gives_up_the_last(tmp_path: Path, small_pieces: None) -> None:
+    made, _ = resting(tmp_path, resent(20))
+    first = made.store.tend_steps(NOW)
+    for _ in range(6):
+        next(first)
+    assert any(name.endswith(".part") for name in names(made.folder))
+    made.store.tend(NOW)
+    assert names(made.folder) == [made.path().name + ".zst"]
+    assert list(first) == []
+
+
+def test_closing_leaves_no_temporary_file(tmp_path: Path, small_pieces: None) -> None:
+    made, content = resting(tmp_path, resent(20))
+    steps = made.store.tend_steps(NOW)
+    for _ in range(6):
+        next(steps)
+    made.store.close()
+    assert names(made.folder) == [made.path().name]
+    assert made.path().read_bytes() == content
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO], ids=["full", "broken"])
+def test_a_disk_that_takes_no_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    made, content = resting(tmp_path, resent(20))
+
+    def failing(fd: int, data: bytes) -> int:
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", failing)
+        with pytest.raises(StoreError, match="cannot compress"):
+            made.store.tend(NOW)
+    assert names(made.folder) == [made.path().name]
+    assert made.path().read_bytes() == content
+    made.store.tend(NOW)
+    small = reading.packed(made.path())
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", failing)
+        with pytest.raises(StoreError, match="cannot unpack"):
+            made.store.write([exchange(999)])
+    assert names(made.folder) == [small.name]
+    made.store.write([exchange(999)])
+    assert made.path().read_bytes().startswith(content)
+    made.store.close()
+
+
+def test_compression_makes_room_before_anything_is_removed(tmp_path: Path) -> None:
+    made, content = resting(tmp_path, resent(60), max_size_mb=0.1)
+    assert len(content) > 104_858
+    small = old_file(made.folder, DAY, "newer", 1, 10)
+    made.store.tend(NOW)
+    assert names(made.folder) == [small.name, made.path().name + ".zst"]
+    assert made.store.size() <= 104_857
+
+
+def test_a_link_is_never_followed(tmp_path: Path) -> None:
+    made, _ = resting(tmp_path, [exchange(1)])
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"x")
+    part = made.path().with_name(made.path().name + ".zst.part")
+    part.symlink_to(outside)
+    made.store.tend(NOW)
+    assert outside.read_bytes() == b"x"
+    assert names(made.folder) == [made.path().name + ".zst"]
 
 
 def test_a_removed_session_can_come_back(tmp_path: Path) -> None:
