@@ -15,6 +15,7 @@ git:git:git
 ps:procps:
 npm:npm:node
 valgrind:valgrind:
+fiu-run:fiu-utils:
 '
 
 have() {

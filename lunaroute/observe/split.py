@@ -21,6 +21,7 @@ def split(times: Timings, attempts: list[Attempt], last_byte: float | None) -> S
     if begun is None:
         parts.before_ms = round(done, 3)
         return parts
+    begun = min(begun, done)
     connecting = min(connecting, begun)
     parts.before_ms = round(begun - connecting, 3)
     if connecting:

@@ -35,6 +35,8 @@ from lunaroute.records import Exchange
 NEW, BLOB = -1, -2
 LONG = 512  # bytes: from this on a piece without a base is a blob, and a string has a piece of its own
 LEVEL = 3
+# of a turn's pack, up to SMALL bytes: 5 % less for 15 us; of larger ones it makes no less
+LEVEL_SMALL, SMALL = 4, 16 << 10
 DICTIONARY_BYTES = 32 << 10  # of the base's pack: more costs time and brings little
 UNPACKED_LIMIT = 256 << 20  # of one pack or blob: more than any capture limit in use gives
 WINDOW = 1 << 27
@@ -53,9 +55,11 @@ Field = tuple[str, str]
 class Pack(msgspec.Struct, array_like=True, omit_defaults=True):
     """See the module. more: facts without a column. texts: JSON, [[kind, text], ...], what the search index has of it.
 
-    JSON inside, since a text is then the same run of bytes as in the body, and costs next to nothing.
+    JSON inside, since a text is then the same run of bytes as in the body, and costs next to nothing. They stand first:
+    the answer's words, in one run there, are what the next exchange's pack finds in the dictionary that this one is.
     """
 
+    texts: bytes = b""
     head: list[int] = msgspec.field(default_factory=list)
     head_new: list[Field] = msgspec.field(default_factory=list)
     body: list[int] = msgspec.field(default_factory=list)
@@ -64,7 +68,6 @@ class Pack(msgspec.Struct, array_like=True, omit_defaults=True):
     answer_head_new: list[Field] = msgspec.field(default_factory=list)
     response: bytes = b""
     more: dict[str, Any] = msgspec.field(default_factory=dict)
-    texts: bytes = b""
 
 
 _json = msgspec.json.Encoder()
@@ -106,7 +109,8 @@ def squeeze(data: bytes, base: bytes | None = None) -> bytes:
     if base is None:
         return _compressor().compress(data)
     own = zstandard.ZstdCompressionDict(base[:DICTIONARY_BYTES], dict_type=zstandard.DICT_TYPE_RAWCONTENT)
-    return zstandard.ZstdCompressor(level=LEVEL, dict_data=own, write_checksum=True).compress(data)
+    level = LEVEL_SMALL if len(data) <= SMALL else LEVEL
+    return zstandard.ZstdCompressor(level=level, dict_data=own, write_checksum=True).compress(data)
 
 
 def unfold(data: bytes, base: bytes | None = None) -> bytes:

@@ -262,6 +262,8 @@ _V2 = (
     ),
     # the text itself is in the packs: this is the index alone (words and the exchanges that have them)
     "CREATE VIRTUAL TABLE search USING fts5(text, content='', detail=none, columnsize=0, tokenize='unicode61')",
+    "INSERT INTO search (search, rank) VALUES ('pgsz', 8000)",  # a leaf of the index fills a page of a new database
+    "INSERT INTO search (search, rank) VALUES ('usermerge', 2)",  # upkeep merges where two parts are of a size
     *(
         f"ALTER TABLE sessions ADD COLUMN {column}"
         for column in (

@@ -20,6 +20,7 @@ MERGE = 64  # pages of the index in a step, about
 MERGED_SHARE = 8  # of the exchanges: after so many removed ones the index is merged
 PRICED_STEP = 400
 PAGES = 256  # that a step gives back to the file system
+SPARE = 0.03
 LOW = 0.9  # of the size bound: what is taken out at once, so that not every record is followed by an upkeep
 Transaction = Callable[[], contextlib.AbstractContextManager[sqlite3.Connection]]
 
@@ -107,6 +108,7 @@ def trim(
             # what was removed is still in the index, twice now: it counts for the size, and more would go than must
             yield from merge(transaction, done)
             unmerged.exchanges = 0
+    yield from merge(transaction, done, all_of_it=False)
     yield from shrink(transaction, done)
 
 
@@ -139,9 +141,9 @@ def plan(connection: sqlite3.Connection, now: float, keep: Keep) -> Plan:
     return Plan(count, sessions, int(used - left), oldest, newest)
 
 
-def merge(transaction: Transaction, done: int = 0) -> Iterator[Progress]:
-    """Words of removed texts leave the search index only when its parts are merged."""
-    pages = -MERGE  # a negative number begins a merge of all there is
+def merge(transaction: Transaction, done: int = 0, all_of_it: bool = True) -> Iterator[Progress]:
+    """Merge parts of the search index, or all of them: only then words of removed texts leave it."""
+    pages = -MERGE if all_of_it else MERGE  # a negative number begins a merge of all there is
     while True:
         with transaction() as connection:
             before = connection.total_changes
@@ -153,10 +155,11 @@ def merge(transaction: Transaction, done: int = 0) -> Iterator[Progress]:
         yield Progress(done, done)
 
 
-def shrink(transaction: Transaction, done: int = 0, keep: int = PAGES // 4) -> Iterator[Progress]:
-    """Give free pages back to the file system, but for some that are soon of use again."""
+def shrink(transaction: Transaction, done: int = 0, spare: float = SPARE) -> Iterator[Progress]:
+    """Give free pages back to the file system, but for a share of all that is soon of use again."""
     while True:
         with transaction() as connection:
+            keep = int(spare * connection.execute("PRAGMA page_count").fetchone()[0])
             free = connection.execute("PRAGMA freelist_count").fetchone()[0]
             if free <= keep:
                 return
@@ -212,7 +215,7 @@ def wipe(transaction: Transaction, done: int = 0) -> Iterator[Progress]:
                 f"(SELECT {kind} FROM sessions WHERE {kind} IS NOT NULL)"
             )
     yield from merge(transaction, done)
-    yield from shrink(transaction, done, keep=0)  # a free page has what was on it
+    yield from shrink(transaction, done, spare=0.0)  # a free page has what was on it
 
 
 Price = Callable[[dict[str, Any]], tuple[float | None, str | None]]

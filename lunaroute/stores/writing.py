@@ -18,7 +18,7 @@ from lunaroute.records import Closed, Exchange, Opened, Record, Split, State, To
 from lunaroute.stores import packs
 
 ERRORS = (State.UPSTREAM_ERROR, State.TIMEOUT, State.PROXY_ERROR, State.INTERRUPTED)
-ARGUMENTS_KEPT = 120  # characters of a tool call's arguments in its row; all of them are in the pack
+ARGUMENTS_KEPT = 64  # characters of a tool call's arguments in its row; all of them are in the pack
 _SUMMED = ("input_tokens", "output_tokens", "thinking_tokens", "cache_read_tokens", "cache_write_tokens")
 _COUNTED = (
     *_SUMMED,
