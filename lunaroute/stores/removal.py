@@ -33,11 +33,15 @@ class _Link:
 
 
 class Removal:
-    """One step of it, inside one transaction. touched: sessions whose packs have changed."""
+    """One step of it, inside one transaction. touched: sessions whose packs have changed.
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    shelf: what the step before has read, where nothing but such steps changes packs in between (a long chain is not
+    read anew for each of them).
+    """
+
+    def __init__(self, connection: sqlite3.Connection, shelf: packs.Shelf | None = None) -> None:
         self._db = connection
-        self._shelf = packs.shelf(lambda sql, *values: connection.execute(sql, values).fetchone())
+        self._shelf = shelf or shelf_of(connection)
         self._links: dict[int, _Link | None] = {}
         self._gone: list[int] = []
         self._changed: set[int] = set()
@@ -195,4 +199,10 @@ class Removal:
             if change:
                 self._db.execute("UPDATE blobs SET uses = uses + ? WHERE blob = ?", (change, blob))
                 self._db.execute("DELETE FROM blobs WHERE blob = ? AND uses <= 0", (blob,))
-        self._shelf.forget()
+        if written:
+            self._shelf.forget()
+
+
+def shelf_of(connection: sqlite3.Connection) -> packs.Shelf:
+    """A shelf over the connection that removes."""
+    return packs.shelf(lambda sql, *values: connection.execute(sql, values).fetchone())

@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from lunaroute.stores.removal import Removal
+from lunaroute.stores import packs
+from lunaroute.stores.removal import Removal, shelf_of
 from lunaroute.stores.writing import FACETS
 
 STEP = 32  # exchanges of a step, if there is time
@@ -182,10 +183,13 @@ def delete_sessions(
     with transaction() as connection:
         for session in sessions:
             total += connection.execute("SELECT count(*) FROM exchanges WHERE session_id = ?", (session,)).fetchone()[0]
+    reading: tuple[sqlite3.Connection, packs.Shelf] | None = None
     for session in sessions:
         before(session)
         while True:
             with transaction() as connection:
+                if reading is None or reading[0] is not connection:
+                    reading = (connection, shelf_of(connection))
                 rows = [
                     row
                     for (row,) in connection.execute(
@@ -194,7 +198,7 @@ def delete_sessions(
                         (session, STEP),
                     )
                 ]
-                removal = Removal(connection)
+                removal = Removal(connection, reading[1])
                 removed = removal.remove(rows)
                 touched({session, *removal.touched})
                 if not rows:

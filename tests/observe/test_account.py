@@ -32,7 +32,7 @@ KINDS: dict[str, tuple[Head, str]] = {
     "no credential": (head(), API),
     "an empty one": (head(authorization=""), API),
     "not ASCII": (head(authorization="Bearer \xe9\xff"), API),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("given", "kind"), KINDS.values(), ids=KINDS)
@@ -46,12 +46,16 @@ SAME: dict[str, tuple[Head, Head, bool]] = {
     "the same bearer": (head(authorization="Bearer a"), head(authorization="Bearer a"), True),
     "another bearer": (head(authorization="Bearer a"), head(authorization="Bearer b"), False),
     "a new token of the same account": (
-        head(authorization="Bearer a", chatgpt_account_id="1"), head(authorization="Bearer b", chatgpt_account_id="1"), True,
+        head(authorization="Bearer a", chatgpt_account_id="1"),
+        head(authorization="Bearer b", chatgpt_account_id="1"),
+        True,
     ),
     "the same token for another account": (
-        head(authorization="Bearer a", chatgpt_account_id="1"), head(authorization="Bearer a", chatgpt_account_id="2"), False,
+        head(authorization="Bearer a", chatgpt_account_id="1"),
+        head(authorization="Bearer a", chatgpt_account_id="2"),
+        False,
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("one", "other", "same"), SAME.values(), ids=SAME)

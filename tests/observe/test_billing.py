@@ -55,7 +55,11 @@ def test_what_is_priced(prices: Prices, one: Exchange, paid: bool) -> None:
 USAGES: dict[str, Usage] = {
     "plain": FULL,
     "caches": Usage(
-        input_tokens=5, output_tokens=7, cache_read_tokens=100_000, cache_write_tokens=3000, cache_write_5m_tokens=1000,
+        input_tokens=5,
+        output_tokens=7,
+        cache_read_tokens=100_000,
+        cache_write_tokens=3000,
+        cache_write_5m_tokens=1000,
         cache_write_1h_tokens=2000,
     ),
     "tier and searches": Usage(input_tokens=5, output_tokens=7, service_tier="priority", web_search_requests=3),
@@ -63,17 +67,23 @@ USAGES: dict[str, Usage] = {
     "place": Usage(input_tokens=5000, output_tokens=700, inference_geo="us"),
     "partial": Usage(input_tokens=5000, output_tokens=1, partial=True),
     "thinking and audio": Usage(
-        input_tokens=5000, output_tokens=700, thinking_tokens=600, audio_tokens=5, audio_input_tokens=3,
-        audio_output_tokens=2, web_fetch_requests=1,
+        input_tokens=5000,
+        output_tokens=700,
+        thinking_tokens=600,
+        audio_tokens=5,
+        audio_input_tokens=3,
+        audio_output_tokens=2,
+        web_fetch_requests=1,
     ),
     "steps": Usage(
-        input_tokens=10, output_tokens=20,
+        input_tokens=10,
+        output_tokens=20,
         parts=[
             UsagePart(kind="message", input_tokens=100, output_tokens=50, cache_read_tokens=7),
             UsagePart(kind="advisor_message", model=MODEL, input_tokens=30, output_tokens=60, cache_write_tokens=9),
         ],
     ),
-}  # fmt: skip
+}
 
 
 def test_rows_priced_anew_cost_what_they_did(prices: Prices, tmp_path: Path) -> None:
@@ -104,15 +114,25 @@ def test_rows_priced_anew_cost_what_they_did(prices: Prices, tmp_path: Path) -> 
 def row(**more: Any) -> dict[str, Any]:
     known = {name: None for name in billing._COLUMNS}
     return {
-        **known, "usage_more": None, "usage_state": "complete", "kind": "turn", "provider": "anthropic",
-        "dialect": "anthropic", "model_used": MODEL, "model_requested": MODEL, "started_ns": 1 << 60,
-        "input_tokens": 1000, "output_tokens": 500, **more,
-    }  # fmt: skip
+        **known,
+        "usage_more": None,
+        "usage_state": "complete",
+        "kind": "turn",
+        "provider": "anthropic",
+        "dialect": "anthropic",
+        "model_used": MODEL,
+        "model_requested": MODEL,
+        "started_ns": 1 << 60,
+        "input_tokens": 1000,
+        "output_tokens": 500,
+        **more,
+    }
 
 
 @pytest.mark.parametrize(
-    "damaged", ["", "{", "[]", "null", '{"parts":1}', '{"parts":[{"kind":5}]}', '{"speed":[]}', "\x00", '{"audio_tokens":"x"}']
-)  # fmt: skip
+    "damaged",
+    ["", "{", "[]", "null", '{"parts":1}', '{"parts":[{"kind":5}]}', '{"speed":[]}', "\x00", '{"audio_tokens":"x"}'],
+)
 def test_a_damaged_column_is_as_good_as_none(prices: Prices, damaged: str) -> None:
     price = billing.of_row(prices)
     assert price(row(usage_more=damaged)) == price(row())

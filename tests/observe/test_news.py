@@ -1,4 +1,4 @@
-"""What a request says that its session has not said: tables per dialect, histories that grow, and what is kept in mind."""
+"""What a request says that its session has not said: tables per dialect, histories that grow, what is remembered."""
 
 from __future__ import annotations
 
@@ -37,7 +37,10 @@ def block(text: str, **more: Any) -> dict[str, Any]:
 
 USED = {"role": "assistant", "content": [{"type": "tool_use", "id": "t1", "name": "Bash", "input": {"command": "ls"}}]}
 RESULT = user([{"type": "tool_result", "tool_use_id": "t1", "content": "a.py", "is_error": False}])
-CALLED = {"role": "assistant", "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]}
+CALLED = {
+    "role": "assistant",
+    "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+}
 # (dialect, the requests of a session in turn, what is new in each: texts, ids of results)
 CASES: dict[str, tuple[str, list[Any], list[tuple[list[str], list[str]]]]] = {
     "anthropic: a history that grows": (
@@ -58,11 +61,17 @@ CASES: dict[str, tuple[str, list[Any], list[tuple[list[str], list[str]]]]] = {
         [(["one"], []), (["two"], [])],
     ),
     "anthropic: a list becomes a text": (
-        "anthropic", [{"messages": [user([block(LONG)])]}, {"messages": [user(LONG)]}], [([LONG], []), ([], [])],
+        "anthropic",
+        [{"messages": [user([block(LONG)])]}, {"messages": [user(LONG)]}],
+        [([LONG], []), ([], [])],
     ),
     "anthropic: a result": (
         "anthropic",
-        [{"messages": [user("one"), USED]}, {"messages": [user("one"), USED, RESULT]}, {"messages": [user("one"), USED, RESULT]}],
+        [
+            {"messages": [user("one"), USED]},
+            {"messages": [user("one"), USED, RESULT]},
+            {"messages": [user("one"), USED, RESULT]},
+        ],
         [(["one", "Bash\ncommand: ls"], []), (["a.py"], ["t1"]), ([], [])],
     ),
     "anthropic: a result written anew counts once": (
@@ -77,7 +86,14 @@ CASES: dict[str, tuple[str, list[Any], list[tuple[list[str], list[str]]]]] = {
     ),
     "anthropic: settings and tools are no news": (
         "anthropic",
-        [{"model": "m", "tools": [{"name": "T", "description": LONG}], "messages": [user("one")], "metadata": {"a": "b"}}],
+        [
+            {
+                "model": "m",
+                "tools": [{"name": "T", "description": LONG}],
+                "messages": [user("one")],
+                "metadata": {"a": "b"},
+            }
+        ],
         [(["one"], [])],
     ),
     "chat: a call and its result": (
@@ -98,9 +114,13 @@ CASES: dict[str, tuple[str, list[Any], list[tuple[list[str], list[str]]]]] = {
     ),
     "another dialect": ("nobody", [{"messages": [user("one")]}], [([], [])]),
     "no JSON": ("anthropic", [b"{", b"", b"\x00\xff", b"[]", b"null"], [([], [])] * 5),
-    "odd values": ("anthropic", [{"messages": [1, None, [], "x", {"content": 5}, {}]}, {"messages": {}}], [([], [])] * 2),
+    "odd values": (
+        "anthropic",
+        [{"messages": [1, None, [], "x", {"content": 5}, {}]}, {"messages": {}}],
+        [([], [])] * 2,
+    ),
     "cut off in the middle": ("anthropic", [b'{"messages":[{"role":"user","content":"one"},{"role":"us'], [([], [])]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("dialect", "requests", "expected"), CASES.values(), ids=CASES)
