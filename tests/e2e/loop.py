@@ -141,7 +141,9 @@ def tools(case: Case, luna: Running, told: list[Told], by_id: dict[str, Json]) -
     for ident, (answer, name, arguments) in asked.items():
         row = rows[ident]
         assert (row["session_id"], row["exchange"]) == (by_id[answer.id]["session_id"], by_id[answer.id]["row"])
-        assert (row["name"], meant(row["arguments"])) == (name, meant(arguments))
+        assert row["name"] == name
+        # their beginning; whole answers have an object where streams have its text
+        assert unspaced(arguments).startswith(unspaced(row["arguments"])) and len(row["arguments"]) >= 40
         assert len(arguments.encode()) - 5 <= row["arguments_bytes"] <= len(arguments.encode())
         assert numbers[row["result_exchange"]].number > answer.number, "brought by a request that came later"
         assert row["result_bytes"] >= len(RAN)
@@ -151,9 +153,8 @@ def tools(case: Case, luna: Running, told: list[Told], by_id: dict[str, Json]) -
         assert by_id[answer.id]["tool_calls"] == len(answer.calls)
 
 
-def meant(arguments: str) -> Any:
-    """JSON by what it says: whole answers have an object where streams have its text."""
-    return json.loads(arguments) if arguments.startswith("{") else arguments
+def unspaced(text: str) -> str:
+    return "".join(text.split())
 
 
 # US dollars per million tokens, as the vendors published them: input, output, cache read, cache write (5 minutes)
