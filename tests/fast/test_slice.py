@@ -4,6 +4,7 @@ import ctypes
 import os
 import struct
 import threading
+import time
 from pathlib import Path
 
 from lunaroute._fast.slice import lengthen
@@ -61,6 +62,10 @@ def test_relay_and_observer_as_they_run(serve: Serve) -> None:
     running = serve("http://127.0.0.1:9")
     assert running.process
     family = processes_of(running.process.pid)
+    # the server answers before its observer is there: what only the observer can tell comes once it has settled
+    until = time.monotonic() + 20
+    while running.get("/metrics")[0] != 200 and time.monotonic() < until:
+        pass
     own, *slices = (attributes(pid) for pid in (0, *family))
     shares = [Path(f"/proc/{pid}/autogroup") for pid in family]
     if all(share.exists() for share in shares):
