@@ -23,6 +23,10 @@ class State(StrEnum):
     INTERRUPTED = "interrupted"
 
 
+PAID = frozenset(("turn", "title", "prewarm", "compaction", "probe"))
+"""Kinds of exchanges that a vendor bills. Counts, lists of models and handshakes cost nothing."""
+
+
 class UsagePart(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One step of an answer that is billed by itself, maybe under another model (Anthropic's `usage.iterations[]`).
 

@@ -34,12 +34,11 @@ from lunaroute.observe.threads import (
     scope_of,
     trail_of,
 )
-from lunaroute.records import Attempt, Exchange, Opened, SessionKey, State, Timings, Usage
+from lunaroute.records import PAID, Attempt, Exchange, Opened, SessionKey, State, Timings, Usage
 from lunaroute.tap import ATTEMPT_HEADER, FLAG_WRITTEN
 
 _SESSIONS_KNOWN = 4096
 _PROJECT_TRIES = 2
-_PAID = ("turn", "title", "prewarm", "compaction", "probe")
 # whose words and tools belong to the conversation
 TOLD = frozenset(("turn", "compaction"))
 
@@ -414,7 +413,7 @@ class Pending:
         record.error_kind = mask.maybe(facts.error_kind)
         record.cache_miss_reason = facts.cache_miss_reason
         record.stream = record.stream or facts.stream
-        record.usage = facts.usage if record.kind in _PAID else Usage()
+        record.usage = facts.usage if record.kind in PAID else Usage()
         if self.turn and self.status is None:
             record.status = facts.error_status
         kept = self.response.body()

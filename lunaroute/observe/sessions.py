@@ -163,11 +163,6 @@ _COMPACTION_WORDS = (
 _NEXT_TURN = re.compile(rb'"role"\s*:\s*"(?:user|assistant)"')
 
 
-def counts_as_turn(kind: str) -> bool:
-    """Whether an exchange of this kind is a turn of its conversation, and no side call of the client's own."""
-    return kind == "turn"
-
-
 def kind_of(
     method: str, path: str, head: Head, request: Request, dialect: str = dialects.OTHER, body: bytes = b""
 ) -> str:

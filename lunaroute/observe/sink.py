@@ -41,6 +41,11 @@ class Sink:
         return f"<Sink {self.store.name} {self.error or 'ok'}, {len(self._waiting)} waiting, {self.lost} lost>"
 
     @property
+    def missing(self) -> int:
+        """Exchanges that are not in the store: given up here, or refused there."""
+        return self.lost + self.store.refused
+
+    @property
     def clear(self) -> bool:
         """Nothing waits: all that was given is stored (or lost and counted)."""
         return not self._waiting

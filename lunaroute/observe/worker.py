@@ -247,7 +247,7 @@ class Worker:
             return os.urandom(32)
 
     def _store_figures(self) -> dict[str, dict[str, int]]:
-        return {sink.store.name: {"lost": sink.lost, "ok": int(sink.error is None)} for sink in self._sinks}
+        return {sink.store.name: {"lost": sink.missing, "ok": int(sink.error is None)} for sink in self._sinks}
 
     def _warn(self, message: str) -> None:
         self._control.log("warn", message)
@@ -295,7 +295,7 @@ class Worker:
                     "error": sink.error,
                     "path": str(sink.store.path),
                     "bytes": sink.store.size(),
-                    "lost": sink.lost,
+                    "lost": sink.missing,
                 }
                 for sink in self._sinks
             ],

@@ -22,6 +22,7 @@ class Store(Protocol):
 
     name: str
     path: Path
+    refused: int  # records that it cannot take whatever is done, left out so that the others are kept
 
     def open(self) -> None:
         """Make ready to write; raises StoreError. May be called again after a failure."""

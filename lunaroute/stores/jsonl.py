@@ -105,6 +105,7 @@ class JsonlStore:
     """
 
     name = "jsonl"
+    refused = 0  # any bytes can be written
 
     def __init__(
         self,

@@ -22,13 +22,11 @@ from lunaroute.records import (
     Timings,
     ToolCall,
     ToolResult,
-    Usage,
-    UsagePart,
 )
 from lunaroute.stores import queries
 from lunaroute.stores.readonly import Connection
 from lunaroute.stores.rows import Bodies, ExchangeRow
-from lunaroute.stores.writing import UsageMore
+from lunaroute.stores.writing import USAGE_COLUMNS, usage_from
 
 _SAME = (
     *("id", "sequence", "started_at", "started_ns", "error", "error_kind", "status", "provider", "dialect", "client"),
@@ -42,11 +40,6 @@ _FROM_BODIES = (
     "response_altered",
 )
 _PARTS = ("before", "connect", "upload", "wait", "first_content", "generation", "after")
-_USED = (
-    *("input_tokens", "output_tokens", "thinking_tokens", "cache_read_tokens", "cache_write_tokens"),
-    *("cache_write_5m_tokens", "cache_write_1h_tokens", "audio_input_tokens", "audio_output_tokens"),
-    *("web_search_requests", "service_tier"),
-)
 
 
 def exchange(db: Connection, row: ExchangeRow, kept: Bodies | None = None) -> Exchange:
@@ -68,7 +61,7 @@ def exchange(db: Connection, row: ExchangeRow, kept: Bodies | None = None) -> Ex
         lost_bytes=row.lost_bytes or 0,
         request_bytes=row.request_bytes or 0,
         response_bytes=row.response_bytes or 0,
-        usage=usage(row),
+        usage=usage_from({name: getattr(row, name) for name in USAGE_COLUMNS}),
         split=_split(row),
         attempts=_converted(kept.attempts, list[Attempt], []),
         timings=_converted(kept.timings, Timings, Timings()),
@@ -78,20 +71,6 @@ def exchange(db: Connection, row: ExchangeRow, kept: Bodies | None = None) -> Ex
     if row.row:
         _put_tools(db, row, made)
     return made
-
-
-def usage(row: ExchangeRow) -> Usage:
-    """The tokens of a row, with what has no column of its own."""
-    more = _converted(_json(row.usage_more), UsageMore, UsageMore())
-    return Usage(
-        **{name: getattr(row, name) for name in _USED},
-        audio_tokens=more.audio_tokens,
-        web_fetch_requests=more.web_fetch_requests,
-        speed=more.speed,
-        inference_geo=more.inference_geo,
-        partial=row.usage_state == "partial",
-        parts=_converted(more.parts, list[UsagePart], []),
-    )
 
 
 def _of_session(db: Connection, session_id: str | None) -> dict[str, Any]:

@@ -15,9 +15,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from lunaroute.records import PAID
 from lunaroute.stores import queries
 from lunaroute.stores.readonly import BadQuestion, Connection
-from lunaroute.stores.writing import ERRORS, PRICED
+from lunaroute.stores.writing import ERRORS
 
 LIMIT = 10  # sessions of a summary
 ROWS_LIMIT = 500
@@ -147,7 +148,7 @@ def _among(values: Any) -> str:
     return "(" + ", ".join(f"'{value}'" for value in sorted(values)) + ")"
 
 
-_BILLED = f"e.state IS NOT NULL AND e.kind IN {_among(PRICED)}"
+_BILLED = f"e.state IS NOT NULL AND e.kind IN {_among(PAID)}"
 _CACHED = (
     "sum(CASE WHEN {0}dialect = 'anthropic' "
     "THEN ifnull({0}cache_read_tokens, 0) + ifnull({0}cache_write_tokens, 0) END)"

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from lunaroute.records import PAID
 from lunaroute.stores import packs
 from lunaroute.stores.removal import Removal, shelf_of
-from lunaroute.stores.writing import FACETS
+from lunaroute.stores.writing import FACETS, usage_from
 
 STEP = 32  # exchanges of a step, if there is time
 MERGE = 64  # pages of the index in a step, about
@@ -247,7 +247,7 @@ def reprice(transaction: Transaction, price: Price, *, dry_run: bool = False) ->
             for each in rows:
                 row = dict(zip(_PRICED_BY, each, strict=True))
                 last = row["row"]
-                cost, ident = price(row)
+                cost, ident = price({**row, "usage": usage_from(row)})
                 if (cost, ident) != (row["cost_usd"], row["price_id"]):
                     changed.add(row["session_id"])
                     if not dry_run:
@@ -268,17 +268,8 @@ def _resum(transaction: Transaction, sessions: list[str]) -> Iterator[Progress]:
             connection.executemany(
                 "UPDATE sessions SET cost_usd = (SELECT sum(cost_usd) FROM exchanges WHERE session_id = ?1), "
                 "cost_unknown = (SELECT count(*) FROM exchanges WHERE session_id = ?1 AND cost_usd IS NULL AND "
-                "state IS NOT NULL AND kind IN ('turn', 'title', 'prewarm', 'compaction', 'probe') AND "
+                f"state IS NOT NULL AND kind IN ({', '.join(map(repr, sorted(PAID)))}) AND "
                 "(status IS NULL OR status < 400)) WHERE session_id = ?1",
                 [(session,) for session in sessions[at : at + STEP]],
             )
         yield Progress(at, len(sessions))
-
-
-def run(steps: Iterator[Progress], seconds: float) -> bool:
-    """Do steps for so long; True when there are none left."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        if next(steps, None) is None:
-            return True
-    return False

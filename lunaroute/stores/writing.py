@@ -5,8 +5,9 @@ Must not know files, locks or transactions (stores/sqlite.py): it is given a con
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -14,7 +15,19 @@ from typing import Any
 import msgspec
 
 from lunaroute.errors import StoreError
-from lunaroute.records import Closed, Exchange, Opened, Record, Split, State, ToolCall, ToolResult, Usage
+from lunaroute.records import (
+    PAID,
+    Closed,
+    Exchange,
+    Opened,
+    Record,
+    Split,
+    State,
+    ToolCall,
+    ToolResult,
+    Usage,
+    UsagePart,
+)
 from lunaroute.stores import packs
 
 ERRORS = (State.UPSTREAM_ERROR, State.TIMEOUT, State.PROXY_ERROR, State.INTERRUPTED)
@@ -25,6 +38,7 @@ _COUNTED = (
     *("cache_write_5m_tokens", "cache_write_1h_tokens", "audio_input_tokens", "audio_output_tokens"),
     "web_search_requests",
 )
+USAGE_COLUMNS = (*_COUNTED, "service_tier", "usage_more", "usage_state")
 _json = msgspec.json.Encoder()
 
 
@@ -35,7 +49,10 @@ class UsageMore(msgspec.Struct, omit_defaults=True):
     web_fetch_requests: int | None = None
     speed: str | None = None
     inference_geo: str | None = None
-    parts: list[Any] = msgspec.field(default_factory=list)
+    parts: list[UsagePart] = msgspec.field(default_factory=list)
+
+
+_told_more = msgspec.json.Decoder(UsageMore)
 
 
 def usage_state(usage: Usage) -> str:
@@ -50,6 +67,19 @@ def usage_more(usage: Usage) -> str | None:
     more = UsageMore(usage.audio_tokens, usage.web_fetch_requests, usage.speed, usage.inference_geo, usage.parts)
     text = _json.encode(more).decode()
     return None if text == "{}" else text
+
+
+def usage_from(row: Mapping[str, Any]) -> Usage:
+    """The usage that the columns of `exchanges` tell."""
+    more = UsageMore()
+    if row["usage_more"]:
+        with contextlib.suppress(msgspec.DecodeError):  # damaged: as good as none
+            more = _told_more.decode(row["usage_more"])
+    return Usage(
+        **{name: row[name] for name in (*_COUNTED, "service_tier")},
+        **{name: getattr(more, name) for name in UsageMore.__struct_fields__},
+        partial=row["usage_state"] == "partial",
+    )
 
 
 def row_of(exchange: Exchange) -> dict[str, Any]:
@@ -161,7 +191,6 @@ _LIMIT = (
 RECALLED = 8
 FACETS = ("model_used", "client", "provider", "project")
 FACETS_KNOWN = 10_000
-PRICED = frozenset(("turn", "title", "prewarm", "compaction", "probe"))
 
 
 class Writing:
@@ -205,7 +234,7 @@ class Writing:
                 "SELECT session_id, kind FROM exchanges WHERE id = ?", (closed.id,)
             ).fetchone()
             counted = int(closed.state in ERRORS and kind != "handshake")
-            connection.execute(_ABANDONED, (counted, int(kind in PRICED), session))
+            connection.execute(_ABANDONED, (counted, int(kind in PAID), session))
 
     # --- one exchange -----------------------------------------------------------------------------
     def _exchange(self, connection: sqlite3.Connection, exchange: Exchange) -> None:
@@ -270,7 +299,7 @@ class Writing:
         )
         if not ended:
             values.update({name: None for name in _ADDED})
-        elif exchange.kind in PRICED and exchange.status != 101:
+        elif exchange.kind in PAID and exchange.status != 101:
             values["usage_unknown"] = int(row["usage_state"] == "unknown")
             # a refusal costs nothing, whether or not somebody says so
             refused = exchange.status is not None and exchange.status >= 400

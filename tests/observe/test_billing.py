@@ -11,6 +11,7 @@ from lunaroute.observe import billing
 from lunaroute.observe.pricing import Prices
 from lunaroute.records import Exchange, Usage, UsagePart
 from lunaroute.stores.sqlite import SqliteStore
+from lunaroute.stores.writing import USAGE_COLUMNS, usage_from
 from tests.stores.records import exchange
 
 MODEL = "claude-opus-4-5"
@@ -112,8 +113,8 @@ def test_rows_priced_anew_cost_what_they_did(prices: Prices, tmp_path: Path) -> 
 
 
 def row(**more: Any) -> dict[str, Any]:
-    known = {name: None for name in billing._COLUMNS}
-    return {
+    known = {name: None for name in USAGE_COLUMNS}
+    columns: dict[str, Any] = {
         **known,
         "usage_more": None,
         "usage_state": "complete",
@@ -127,6 +128,7 @@ def row(**more: Any) -> dict[str, Any]:
         "output_tokens": 500,
         **more,
     }
+    return {**columns, "usage": usage_from(columns)}
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lunaroute.dialects.request import Request, read
 from lunaroute.observe.heads import Head, read_head
-from lunaroute.observe.sessions import KINDS, OPT_IN, client_of, counts_as_turn, identify, kind_of, plain
+from lunaroute.observe.sessions import KINDS, OPT_IN, client_of, identify, kind_of, plain
 from lunaroute.records import SessionKey
 
 UUID = "550e8400-e29b-41d4-a716-446655440000"
@@ -368,10 +368,6 @@ def test_each_client_as_it_speaks(
     assert identify(made, asked, client_of(made)[0]) == key
     assert kind_of(method, path, made, asked, body=raw) == kind
     assert kind in KINDS
-
-
-def test_only_turns_count_as_turns() -> None:
-    assert [kind for kind in KINDS if counts_as_turn(kind)] == ["turn"]
 
 
 WORDS = st.sampled_from(["{", '{"thread_id":5}', '{"thread_id":"t"}', "", "a/b", "\xff", "x" * 300, "websocket"])

@@ -21,6 +21,7 @@ class Shelf:
     path = Path("/shelf")
 
     def __init__(self) -> None:
+        self.refused = 0
         self.kept: list[str] = []
         self.tries = 0
         self.fault: str | None = None
@@ -148,6 +149,15 @@ def test_upkeep_only_of_a_store_that_works(made: Made) -> None:
     assert len(list(made.sink.tend(7.0))) == 1
     assert made.shelf.tended == [6.0, 7.0]
     assert made.warnings == ["shelf: cannot remove"]
+
+
+def test_what_the_store_refuses_is_missing_too(made: Made) -> None:
+    made.sink.write([exchange(1)])
+    assert made.sink.missing == 0
+    made.shelf.refused = 2
+    assert (made.sink.missing, made.sink.lost) == (2, 0)
+    made.sink.lost = 3
+    assert made.sink.missing == 5
 
 
 def test_settled_keeps_the_last_word_on_each() -> None:
