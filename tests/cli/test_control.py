@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,8 @@ def server(home: Path, port: int) -> Iterator[int]:
     reaper.start()  # it is a child of this process: somebody must wait for it, or its end is never seen
     yield pid
     if reaper.is_alive():
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it may end, and be waited for, between the two
+            os.kill(pid, signal.SIGKILL)
     reaper.join()
 
 
