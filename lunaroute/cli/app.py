@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import platform
 import sys
 from importlib import metadata
@@ -10,9 +9,9 @@ from importlib import metadata
 import click
 
 from lunaroute import __version__
+from lunaroute.cli.lazy import Commands, Lazy
 
-# name: (module, object, its line in the help)
-COMMANDS = {
+COMMANDS: Commands = {
     "serve": ("serve", "serve", "Run the server in the foreground (the default command)."),
     "env": ("env", "env", "Start it in the background; print what points the assistants at it."),
     "status": ("control", "status", "Say whether the server runs, and where."),
@@ -31,37 +30,16 @@ COMMANDS = {
 HELP = ["-h", "--help"]
 
 
-class Program(click.Group):
-    """Commands by name, imported lazily; without a command (or with only options) it is `serve`."""
+class Program(Lazy):
+    """Without a command (or with only options) it is `serve`."""
+
+    package = "lunaroute.cli"
+    table = COMMANDS
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not args or (args[0].startswith("-") and args[0] not in [*HELP, "--version", "-V"]):
             args = ["serve", *args]
         return super().parse_args(ctx, args)
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module, name, _ = COMMANDS[cmd_name]
-        command: click.Command = getattr(importlib.import_module(f"lunaroute.cli.{module}"), name)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """From the table: help must not have to load every command."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in COMMANDS:
-            from lunaroute.config.source import nearest
-
-            ctx.fail(f"no command {args[0]!r}{nearest(args[0], COMMANDS)}")
-        return super().resolve_command(ctx, args)
 
 
 def versions() -> str:

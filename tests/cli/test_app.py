@@ -63,6 +63,12 @@ def test_an_unknown_command_names_the_nearest() -> None:
     assert "no command 'statuz'; did you mean \"status\"?" in done.stderr
 
 
+def test_so_does_a_group_of_commands() -> None:
+    done = CliRunner().invoke(program, ["sessions", "exprot"])
+    assert done.exit_code == 2
+    assert "no command 'exprot'; did you mean \"export\"?" in done.stderr
+
+
 def test_without_a_command_it_is_serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     for words in (["--port", "x"], ["serve", "--port", "x"]):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-
 import click
 
-# name: (module, object, its line in the help)
-COMMANDS = {
+from lunaroute.cli.lazy import Commands, Lazy
+
+COMMANDS: Commands = {
     "list": ("listing", "list_", "List sessions, the newest first."),
     "show": ("show", "show", "Show a session as a conversation, or as a timeline."),
     "search": ("searching", "search", "Find words in what was said, and in what tools were asked and gave."),
@@ -17,22 +16,11 @@ COMMANDS = {
 }
 
 
-class Sessions(click.Group):
-    """Commands by name, each loaded only when it is used."""
+class Sessions(Lazy):
+    """The commands above, each loaded only when it is used."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module, name, _ = COMMANDS[cmd_name]
-        command: click.Command = getattr(importlib.import_module(f"lunaroute.cli.sessions.{module}"), name)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
+    package = "lunaroute.cli.sessions"
+    table = COMMANDS
 
 
 @click.group(cls=Sessions)
