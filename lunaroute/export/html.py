@@ -106,13 +106,7 @@ def _session(told: Told) -> Iterator[str]:
 
 def _turn(turn: Turn, times: dict[str, float | None]) -> Iterator[str]:
     row = turn.row
-    used = f"{format.count(row.input_tokens)} tokens in, {format.count(row.output_tokens)} out"
-    told = [f"#{row.sequence}", row.model_used or row.model_requested, used, format.span(row.duration_ms)]
-    if row.cost_usd is not None:
-        told.append(format.cost(row.cost_usd, row.cost_kind))
-    if row.state != "ok":
-        told.append(format.state(row.state))
-    words = " · ".join(word for word in told if word)
+    words = format.turn(row)
     if turn.side:
         said = " ".join(entry.text for entry in turn.answer)[:200]
         kind = format.KINDS.get(row.kind or "", row.kind or "")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from lunaroute.stores.rows import ExchangeRow
+
 STATES = {
     "ok": "OK",
     "upstream_error": "Provider error",
@@ -142,3 +144,14 @@ def state_word(name: str) -> str:
 
 def client(name: str | None) -> str:
     return "Unknown client" if not name else CLIENTS.get(name, name)
+
+
+def turn(row: ExchangeRow) -> str:
+    """A turn in a line: its number, model, tokens, time, and its cost and state where there is something to say."""
+    used = f"{count(row.input_tokens)} tokens in, {count(row.output_tokens)} out"
+    told = [f"#{row.sequence}", row.model_used or row.model_requested, used, span(row.duration_ms)]
+    if row.cost_usd is not None:
+        told.append(cost(row.cost_usd, row.cost_kind))
+    if row.state != "ok":
+        told.append(state(row.state))
+    return " · ".join(word for word in told if word)

@@ -143,13 +143,7 @@ class _Printer:
 
     def _turn(self, turn: Turn) -> None:
         row = turn.row
-        used = f"{format.count(row.input_tokens)} in, {format.count(row.output_tokens)} out"
-        facts = [f"#{row.sequence}", row.model_used or row.model_requested, used, format.span(row.duration_ms)]
-        if row.cost_usd is not None:
-            facts.append(format.cost(row.cost_usd, row.cost_kind))
-        if row.state != "ok":
-            facts.append(format.state(row.state))
-        line = " · ".join(fact for fact in facts if fact)
+        line = format.turn(row)
         if turn.side:
             said = " ".join(entry.text for entry in turn.answer)[:120]
             self._line(f"{line} · {format.KINDS.get(row.kind or '', row.kind or '')}  {said}\n", "dim")
