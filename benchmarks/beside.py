@@ -3,7 +3,8 @@
     python -m benchmarks.beside [--quick] [--only cpu,latency,stream,pace,memory,env,idle] [--peers FOLDER]
 
 --quick: seconds instead of minutes, for trying things out; its figures mean little. --peers: the `bin` folder of a
-virtual environment that has aiohttp, mitmproxy or litellm, where they are not beside this Python or on PATH.
+virtual environment that has aiohttp, mitmproxy or litellm, where they are not beside this Python or on PATH, and
+node_modules/.bin of Portkey's gateway (folders with a colon between).
 Needs two cores, cc, nginx; what else is missing is skipped, with a line that says so.
 """
 
@@ -25,8 +26,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks import canned, measure, peers
+from benchmarks import canned, measure, peers, test_size
 from benchmarks.measure import Quantiles
+from benchmarks.observing import Words
 from benchmarks.peers import Place, Server
 from tests.running import Running
 
@@ -107,7 +109,8 @@ class Bench:
         for core, where in ((1, "everything on one core"), (0, "the proxy on a core of its own")):
             self._latency(where, measure.latency(self.at, [self.upstream, *self.fast], rounds, core=core))
         if self.slow:
-            servers = [self.upstream, self.fast[0], self.lunas[ON], *self.slow]
+            told = [each for each in self.slow if not each.fields]  # the probe sends each the same request
+            servers = [self.upstream, self.fast[0], self.lunas[ON], *told]
             self._latency(
                 "the slow ones, everything on one core",
                 measure.latency(self.at, servers, 250 if self.quick else 1000, core=1),
@@ -167,15 +170,18 @@ class Bench:
 
     @contextlib.contextmanager
     def _reading_pages(self) -> Iterator[None]:
-        """Somebody turns the pages of the recording server's UI, one after the other."""
+        """Somebody turns to the slowest page of the recording server's UI again and again; its name is printed."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.lunas[ON].port}/healthz") as answer:
             ui = json.loads(answer.read())["ui"]
+        took = {path: measure.median_ms(3, lambda path=path: _get(ui + path)) for path in self._heavy_pages(ui)}
+        worst = max(took, key=lambda path: took[path])
+        print(f"\nThe slowest page: {worst.partition('?')[0]}, {took[worst]:.0f} ms")
         done = threading.Event()
 
         def read() -> None:
             while not done.is_set():
-                with contextlib.suppress(OSError), urllib.request.urlopen(f"{ui}/", timeout=30) as page:
-                    page.read()
+                with contextlib.suppress(OSError):
+                    _get(ui + worst)
                 done.wait(0.05)
 
         thread = threading.Thread(target=read)
@@ -185,6 +191,25 @@ class Bench:
         finally:
             done.set()
             thread.join()
+
+    def _heavy_pages(self, ui: str) -> list[str]:
+        """Addresses of the pages that cost most, with a session of 300 turns and 800 kB in the record."""
+        fields = {"X-Claude-Code-Session-Id": test_size.SESSION}
+        turns = 30 if self.quick else 300
+        for body, _, _ in test_size.conversation(Words(), turns):
+            post("127.0.0.1", self.lunas[ON].port, None, body, fields)
+        end = time.monotonic() + 120
+        while True:
+            found = json.loads(_get(f"{ui}/api/sessions?client=claude-code&limit=1"))["page"]["rows"]
+            if found and found[0]["requests"] >= turns:
+                break
+            if time.monotonic() > end:
+                raise RuntimeError("the session is not recorded after two minutes")
+            time.sleep(0.5)
+        session = f"/sessions/{found[0]['session_id']}"
+        last = json.loads(_get(f"{ui}/api{session}"))["transcript"]["turns"][-1]["row"]["id"]
+        exchange = [f"/exchanges/{last}{view}" for view in ("", "?view=request", "?view=response")]
+        return ["/", "/?q=word", session, f"/api{session}", *exchange, f"/api/exchanges/{last}", "/api/stats", "/status"]
 
     def memory(self) -> None:
         connections, slow = (100, 50) if self.quick else (1000, 500)
@@ -235,10 +260,17 @@ class Bench:
         )  # fmt: skip
 
 
-def post(host: str, port: int, context: ssl.SSLContext | None) -> float:
-    """Milliseconds for one request on a new connection."""
-    body = canned.prompt(2048)
-    fields = {"x-api-key": canned.KEY, "Content-Type": "application/json"}
+def _get(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=60) as page:
+        return bytes(page.read())
+
+
+def post(
+    host: str, port: int, context: ssl.SSLContext | None, body: bytes = b"", more: dict[str, str] | None = None
+) -> float:
+    """Milliseconds for one request on a new connection. more: further fields of its head."""
+    body = body or canned.prompt(2048)
+    fields = {"x-api-key": canned.KEY, "Content-Type": "application/json", **(more or {})}
     start = time.perf_counter()
     if context is None:
         connection = http.client.HTTPConnection(host, port)

@@ -51,11 +51,13 @@ class Streamed(NamedTuple):
     joined: int
 
 
-def request_file(at: Place, size: int = 2048, bench: str = "") -> Path:
-    """The request for the probe, in a file. bench: what the upstream shall answer."""
-    file = at.folder / f"request-{size}-{bench.replace(' ', '-')}"
+def request_file(at: Place, size: int = 2048, bench: str = "", server: Server | None = None) -> Path:
+    """The request for the probe, in a file. bench: what the upstream shall answer. server: with its fields."""
+    fields = server.fields if server else ""
+    file = at.folder / f"request-{size}-{bench.replace(' ', '-')}-{server.name if server and fields else ''}"
     if not file.exists():
-        file.write_bytes(canned.request(size, f"x-bench: {bench}\n" if bench else "", host="127.0.0.1"))
+        extra = f"x-bench: {bench}\n" if bench else ""
+        file.write_bytes(canned.request(size, extra + fields, host="127.0.0.1"))
     return file
 
 
@@ -72,13 +74,13 @@ def cpu(
     at: Place, servers: Sequence[Server], connections: int, size: int, rounds: int, seconds: float
 ) -> dict[str, Cpu]:
     """Processor time of each request under full load, each proxy alone on core 0. One round more warms up."""
-    file = request_file(at, size)
     us: dict[str, list[float]] = {server.name: [] for server in servers}
     rate: dict[str, list[float]] = {server.name: [] for server in servers}
     errors = dict.fromkeys(us, 0)
     for each in range(rounds + 1):
         for server in random.sample(servers, len(servers)):
             pin(server.process, 0)
+            file = request_file(at, size, server=server)
             before = cpu_ns(server.process)
             done, failed, took = map(
                 int, probe(at, "load", file, server.port, connections, seconds if each else seconds / 2).split()

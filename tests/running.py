@@ -151,7 +151,19 @@ class Running:
     # --- what it recorded -----------------------------------------------------------------------------------------
 
     def db(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(f"file:{self.data}/sessions.db?mode=ro", uri=True)
+        """The server answers before its observer has made the database: it is waited for, while the server runs."""
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                connection = sqlite3.connect(f"file:{self.data}/sessions.db?mode=ro", uri=True)
+                if connection.execute("PRAGMA user_version").fetchone()[0]:
+                    break
+                connection.close()
+            except sqlite3.OperationalError:
+                if self.process is None or self.process.poll() is not None or time.monotonic() > end:
+                    raise
+            assert time.monotonic() < end, f"no database in {self.data}"
+            time.sleep(0.01)
         connection.row_factory = sqlite3.Row
         return connection
 

@@ -19,7 +19,7 @@ import pytest
 
 from tests.conftest import Serve
 from tests.fakes import Request, Upstream, Wire
-from tests.running import Running, processes_of
+from tests.running import PATIENCE, Running, processes_of
 
 Json = dict[str, Any]
 KEY = {"x-api-key": "sk-ant-dummy-0000000", "content-type": "application/json"}
@@ -93,7 +93,7 @@ def user(text: str) -> Json:
 
 def until(luna: Running, query: str, expected: Any) -> None:
     """Wait for the database to say so."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     while (found := [tuple(row.values()) for row in luna.rows(query)]) != expected:
         assert time.monotonic() < deadline, (found, expected)
 

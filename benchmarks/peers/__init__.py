@@ -25,11 +25,13 @@ Start = Callable[["Place", int], contextlib.AbstractContextManager["Server"]]
 
 
 class Server(NamedTuple):
-    """A proxy that answers. process: its first one; LunaRoute's relay, without the observer."""
+    """A proxy that answers. process: its first one; LunaRoute's relay, without the observer. fields: header lines that
+    it must be sent to know its way, each with its line end."""
 
     name: str
     port: int
     process: int
+    fields: str = ""
 
 
 class Place(NamedTuple):
@@ -42,6 +44,11 @@ class Place(NamedTuple):
 
     def find(self, command: str) -> str | None:
         return shutil.which(command, path=f"{self.peers}{os.pathsep}{os.environ['PATH']}")
+
+    def gateway(self) -> Path | None:
+        """Portkey's program: npm links the command `gateway` to it, without the right to be executed."""
+        places = (Path(folder) / "gateway" for folder in self.peers.split(os.pathsep) if folder)
+        return next((place for place in places if place.exists()), None)
 
 
 def place(folder: Path, peers: str) -> Place:
@@ -223,6 +230,16 @@ litellm_settings: {{telemetry: false}}
     return running("litellm", command, port, log=at.folder / "litellm.log", environ=environ)
 
 
+@contextlib.contextmanager
+def portkey(at: Place, to: int) -> Iterator[Server]:
+    """Portkey's gateway: what it shall do it is told with each request."""
+    port, gateway = free_port(), at.gateway()
+    command = [at.find("node") or "node", str(gateway), f"--port={port}", "--headless"]
+    fields = f"x-portkey-provider: anthropic\nx-portkey-custom-host: http://127.0.0.1:{to}/v1\n"
+    with running("portkey", command, port, log=at.folder / "portkey.log") as server:
+        yield server._replace(fields=fields)
+
+
 def available(at: Place) -> tuple[list[Start], list[Start], list[str]]:
     """(quick peers, slow peers, a line for each that is not installed). nginx must be there: it is the measure."""
     if at.find("nginx") is None:
@@ -235,6 +252,7 @@ def available(at: Place) -> tuple[list[Start], list[Start], list[str]]:
         (naive, aiohttp_python(at), "pip install aiohttp"),
         (mitmproxy, at.find("mitmdump"), "pip install mitmproxy"),
         (litellm, at.find("litellm"), "pip install 'litellm[proxy]'"),
+        (portkey, at.gateway(), "npm install @portkey-ai/gateway; --peers its node_modules/.bin"),
     ):
         if found is None:
             missing.append(f"skipped: {start.__name__} is not installed ({where})")
