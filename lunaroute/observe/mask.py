@@ -34,6 +34,7 @@ SECRET_FIELDS = frozenset(
 SECRET_QUERY = frozenset({"key", "api_key", "apikey", "api-key", "access_token", "token", "code", "sig", "signature"})
 # shorter values are no secrets, and replacing them would tear other words apart
 MIN_SECRET = 8
+_MASKS = 64
 _QUERY = re.compile(r"([?&;])([^=&;?]+)=([^&;]*)")
 # scheme words of Authorization: what follows is the secret
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9_-]{1,15} +")
@@ -54,6 +55,7 @@ class Masker:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self.known = _ordered(form for secret in secrets for form in forms(secret))
+        self._masks: dict[tuple[str, ...], Mask] = {}  # those of the credentials that came last
 
     def learn(self, secret: str) -> None:
         """One more secret from now on; may be called from another thread."""
@@ -62,16 +64,24 @@ class Masker:
     def for_request(self, head: Head) -> Mask:
         """The mask for an exchange that began with this head."""
         own = []
-        for name, value in head.fields:
-            if name.lower() in SECRET_FIELDS and value:
-                own.append(_SCHEME.sub("", value))
-                if name.lower() == "cookie":
-                    own += [pair.partition("=")[2].strip() for pair in value.split(";")]
+        if not SECRET_FIELDS.isdisjoint(head.by_name):
+            for name, value in head.fields:
+                if name.lower() in SECRET_FIELDS and value:
+                    own.append(_SCHEME.sub("", value))
+                    if name.lower() == "cookie":
+                        own += [pair.partition("=")[2].strip() for pair in value.split(";")]
         for match in _QUERY.finditer(head.first[1]):
             if match[2].lower() in SECRET_QUERY:
                 own.append(match[3])
-        fresh = [form for secret in own if len(secret) >= MIN_SECRET for form in forms(secret)]
-        return Mask(self, tuple(fresh))
+        return self._mask(tuple(secret for secret in own if len(secret) >= MIN_SECRET))
+
+    def _mask(self, own: tuple[str, ...]) -> Mask:
+        made = self._masks.get(own)
+        if made is None:
+            if len(self._masks) >= _MASKS:
+                self._masks.clear()
+            made = self._masks[own] = Mask(self, tuple(form for secret in own for form in forms(secret)))
+        return made
 
 
 def _ordered(found: Iterable[bytes]) -> tuple[bytes, ...]:
@@ -80,7 +90,7 @@ def _ordered(found: Iterable[bytes]) -> tuple[bytes, ...]:
 
 
 class Mask:
-    """Replaces the secrets of one exchange: its own, and those known at the time of replacing.
+    """Replaces the secrets of exchanges with the same credentials: their own, and those known at the time of replacing.
 
     What the proxy fills in may be learned only after the exchange has begun.
     """
@@ -108,6 +118,8 @@ class Mask:
 
     def text(self, value: str) -> str:
         """The text without any secret."""
+        if len(value) < MIN_SECRET and value.isascii():
+            return value  # shorter than any
         raw = value.encode("utf-8", "replace")
         masked = self.body(raw)
         return value if masked is raw else masked.decode("utf-8", "replace")
