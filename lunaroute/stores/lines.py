@@ -41,6 +41,7 @@ ASKED = ("prompt", "tool_result")  # kinds of Text that came with the request; t
 # a text is looked for in a body from this length on, so many times at most, and not in giants: it must stay cheap
 _WORTH = 200
 _LOOKS = 64
+_BEGIN, _BEGINS = 64, 8
 _GIANT = 16 * 1024 * 1024
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -170,13 +171,24 @@ class _Places:
             self._left -= 1
             inside = _json.encode(text)[1:-1]
             # as a rule texts stand in the order in which they were found
-            at = body.find(inside, self._next[key])
+            at = _found(body, inside, self._next[key])
             if at < 0 and self._next[key]:
                 at = body.find(inside)
             if at >= 0:
                 self._next[key] = at + len(inside)
                 return {key: (at, len(inside))}
         return {"text": text}
+
+
+def _found(body: bytes, inside: bytes, start: int) -> int:
+    """body.find(inside, start): a long text is looked for by its beginning, which is much less work as a rule."""
+    begin = inside[:_BEGIN]
+    at = body.find(begin, start)
+    for _ in range(_BEGINS):
+        if at < 0 or body.startswith(inside, at):
+            return at
+        at = body.find(begin, at + 1)
+    return at if at < 0 else body.find(inside, at)
 
 
 def _line(seq: int, kind: str, values: dict[str, Any], body: bytes = b"") -> bytes:
