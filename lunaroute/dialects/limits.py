@@ -20,6 +20,7 @@ _MAX_VALUE = 256
 _SECOND = 1_000_000_000
 _FARTHEST = 20 * 366 * 86400  # seconds from now: later resets are no resets
 _ANTHROPIC = "anthropic-ratelimit-"
+_TELLING = (_ANTHROPIC, "x-ratelimit-", "x-codex-", "retry-after")
 _UNIFIED = "unified-"
 _OPENAI = re.compile(r"x-ratelimit-(limit|remaining|reset)(?:-([a-z0-9_.-]{1,64}))?$")
 _CODEX = re.compile(
@@ -38,7 +39,10 @@ def limits(fields: Iterable[tuple[str, str]], now_ns: int) -> list[Limit]:
     """The limits in a list of headers, in the order in which they first occur."""
     found = _Found(now_ns)
     for written, given in fields:
-        name, value = written.lower(), given.strip()
+        name = written.lower()
+        if not name.startswith(_TELLING):
+            continue  # as nearly all
+        value = given.strip()
         if len(value) > _MAX_VALUE:
             continue
         if name.startswith(_ANTHROPIC):

@@ -250,6 +250,8 @@ class Pending:
 
     def _begin_answer(self, content_encoding: str) -> None:
         self.digest()
+        if not content_encoding and not self._reader.pieces and not self.response.coded:
+            return  # what there is has not been used
         self._called = []
         self.response.drop()
         self.response = Capture(self._allowance, content_encoding)
@@ -481,8 +483,9 @@ class Pending:
             record.texts = self._news.texts
         record.texts += facts.texts
         self._context.seen.answer(self._session_id, facts.texts)
-        for said in record.texts:
-            said.text = mask.text(said.text)
+        if not mask.clear([said.text for said in record.texts]):
+            for said in record.texts:
+                said.text = mask.text(said.text)
 
     def _named(self, record: Exchange) -> str | None:
         """The title that a client's title call was answered with."""

@@ -39,7 +39,8 @@ def read_head(data: bytes) -> Head:
     return Head(first, fields, by_name)
 
 
-# clients and providers send nearly the same head each time: (name in lower case, field; None where it is none) of lines seen before
+# clients and providers send nearly the same head each time. Of lines seen before: (name in lower case, field); the name
+# is None where a line is no field
 _lines: dict[bytes, tuple[str | None, tuple[str, str]]] = {}
 _KNOWN = 1024
 

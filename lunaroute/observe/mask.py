@@ -6,7 +6,7 @@ Must not know stores. Personal data is another matter, with rules of its own.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from urllib.parse import quote
 
@@ -124,6 +124,11 @@ class Mask:
         masked = self.body(raw)
         return value if masked is raw else masked.decode("utf-8", "replace")
 
+    def clear(self, values: Sequence[str]) -> bool:
+        """Whether there is nothing to do in any of these; one look at all of them."""
+        together = "\0".join(values)
+        return self.text(together) is together
+
     def maybe(self, value: str | None) -> str | None:
         """As text(), for what may be missing."""
         return None if value is None else self.text(value)
@@ -131,8 +136,7 @@ class Mask:
     def fields(self, fields: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
         """Header fields; those that carry credentials by name lose their value."""
         fields = [(name, MASK if name.lower() in SECRET_FIELDS else value) for name, value in fields]
-        together = "\0".join([part for field in fields for part in field])
-        if self.text(together) is together:
+        if self.clear([part for field in fields for part in field]):
             return fields
         return [(self.text(name), value if value == MASK else self.text(value)) for name, value in fields]
 

@@ -26,7 +26,7 @@ def plain(raw: bytes, limit: int = 1 << 24) -> Found:
     values: list[bytes] = []
     size = 0
     for line in [*(lines if lines[-1] else lines[:-1]), b""]:
-        name, colon, value = line.partition(b":")
+        name, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if not line:
             if values and size <= limit + 1:
@@ -57,8 +57,8 @@ def read(events: Events, pieces: list[bytes], *, together: bool) -> list[Any]:
 
 LINES = st.lists(
     st.one_of(
-        st.sampled_from([b"data: a", b"data:b", b"data", b":c", b"event: e", b"event", b"id: 7", b"id: \0", b"", b"dat"]),
-        st.sampled_from([b"retry: 5", b"data:  two", b"event: \xff", b"data: \xe2\x82\xac", b"\xef\xbb\xbfdata: c"]),
+        st.sampled_from([b"data: a", b"data:b", b"data", b":c", b"event: e", b"event", b"id: 7", b"id: \0", b""]),
+        st.sampled_from([b"dat", b"retry: 5", b"data:  two", b"event: \xff", b"data: \xe2\x82\xac", b"\xef\xbb\xbfdata: c"]),
         st.binary(max_size=12),
     )
 )
@@ -72,7 +72,10 @@ def test_as_the_standard_says(lines: list[bytes], end: bytes, places: list[int],
     assert [each[:3] for each in found] == plain(raw)
 
 
-@given(st.lists(st.sampled_from([b"data: abc", b"data: defghijkl", b"data:", b"", b"event: e"])), st.lists(st.integers(0)))
+LONG_LINES = st.lists(st.sampled_from([b"data: abc", b"data: defghijkl", b"data:", b"", b"event: e"]))
+
+
+@given(LONG_LINES, st.lists(st.integers(0)))
 def test_limit(lines: list[bytes], places: list[int]) -> None:
     raw = b"\n".join(lines) + b"\n"
     found = read(Events(10), cut(raw, places), together=False)
@@ -149,7 +152,8 @@ def test_without_the_wish_they_are_events() -> None:
 
 
 OTHERWISE = {
-    "blanks between tokens": '{"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "a"}}',
+    "blanks between tokens": '{"type": "content_block_delta", "index": 0, '
+    '"delta": {"type": "text_delta", "text": "a"}}',
     "another order": '{"index":0,"type":"content_block_delta","delta":{"type":"text_delta","text":"a"}}',
     "another field": DELTA[:-2] % (0, "text_delta", "text", '"a"') + ',"x":1}}',
     "a field behind": DELTA[:-1] % (0, "text_delta", "text", '"a"') + ',"x":1}',
@@ -190,8 +194,10 @@ def test_what_looks_otherwise_is_an_event(data: str) -> None:
 
 @pytest.mark.parametrize(
     "bad",
-    [b"\x80", b"\xc0\x80", b"\xc1\xbf", b"\xe0\x9f\xbf", b"\xed\xa0\x80", b"\xf0\x8f\xbf\xbf", b"\xf4\x90\x80\x80", b"\xff"]
-    + [b"\xe2\x82", b"\xf0\x9f\x98", b"\xc3"],
+    [
+        *(b"\x80", b"\xc0\x80", b"\xc1\xbf", b"\xe0\x9f\xbf", b"\xed\xa0\x80", b"\xf0\x8f\xbf\xbf"),
+        *(b"\xf4\x90\x80\x80", b"\xff", b"\xe2\x82", b"\xf0\x9f\x98", b"\xc3"),
+    ],
     ids=lambda bad: bad.hex(),
 )
 def test_no_utf_8(bad: bytes) -> None:
