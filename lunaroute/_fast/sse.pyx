@@ -1,4 +1,4 @@
-"""Server-sent events out of bytes in any pieces (WHATWG HTML section 9.2). Imports nothing of ours.
+"""Server-sent events out of bytes in any pieces (WHATWG HTML section 9.2). Imports nothing of ours but find.
 
 An event is a tuple (name, data, id, piece): piece is the number of the piece that ended it, the first one fed is 0. Lines
 end with LF, CR or CRLF and with nothing else. Two things go beyond the standard's reader, for recording: `finish` gives
@@ -19,6 +19,8 @@ from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memchr, memcmp, memcpy
+
+from lunaroute._fast.find cimport sequence
 
 cdef enum:
     NAMES_MAX = 256         # of event names as many are remembered
@@ -391,24 +393,3 @@ cdef Py_ssize_t coded(const char *p, Py_ssize_t n, char *to) noexcept nogil:
     to[1] = <char>(0x80 | value >> 6 & 0x3F)
     to[2] = <char>(0x80 | value & 0x3F)
     return 3
-
-
-cdef Py_ssize_t sequence(const uint8_t *p, Py_ssize_t n) noexcept nogil:
-    """Bytes of the UTF-8 sequence that begins here (Unicode table 3-7); 0 where it is none."""
-    cdef uint8_t lead = p[0], low = 0x80, high = 0xBF
-    cdef Py_ssize_t size, i
-    if lead < 0xC2 or lead > 0xF4:
-        return 0
-    size = 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4
-    if n < size:
-        return 0
-    if lead == 0xE0: low = 0xA0
-    elif lead == 0xED: high = 0x9F
-    elif lead == 0xF0: low = 0x90
-    elif lead == 0xF4: high = 0x8F
-    if p[1] < low or p[1] > high:
-        return 0
-    for i in range(2, size):
-        if p[i] < 0x80 or p[i] > 0xBF:
-            return 0
-    return size

@@ -39,8 +39,8 @@ from lunaroute.tap import ATTEMPT_HEADER, FLAG_WRITTEN
 
 _SESSIONS_KNOWN = 4096
 _PROJECT_TRIES = 2
-# of an answer, what may wait to be read: pieces, and bytes beside one more
-UNREAD, UNREAD_BYTES = 64, 16 * 1024
+# of an answer, so many pieces may wait to be read, if they are small ones
+UNREAD, SMALL = 64, 2048
 # whose words and tools belong to the conversation
 TOLD = frozenset(("turn", "compaction"))
 
@@ -150,7 +150,6 @@ class Pending:
         # of the answer, not yet read; and when each piece came
         self._pieces: list[bytes] = []
         self._times: list[int] = []
-        self._unread = 0
         self._last_byte: float | None = None
         self.key: SessionKey | None = None
         self.own_session = ident
@@ -259,10 +258,10 @@ class Pending:
 
     def answer_piece(self, piece: bytes, time_ns: int) -> None:
         """Take a piece of the answer. Read later, many in one go: most tell nothing by themselves."""
-        self._pieces.append(piece)
+        pieces = self._pieces
+        pieces.append(piece)
         self._times.append(time_ns)
-        self._unread += len(piece)
-        if self._unread > UNREAD_BYTES or len(self._times) >= UNREAD:
+        if len(pieces) >= UNREAD or len(piece) > SMALL:
             self.digest()
 
     def digest(self) -> None:
@@ -270,7 +269,7 @@ class Pending:
         times = self._times
         if not times:
             return
-        pieces, self._pieces, self._times, self._unread = self._pieces, [], [], 0
+        pieces, self._pieces, self._times = self._pieces, [], []
         reader = self._reader
         first, told = reader.pieces, len(reader.called_at)
         if self.timings.first_body is None:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from urllib.parse import quote
 
+from lunaroute._fast.find import find
 from lunaroute.dialects.values import dumps
 from lunaroute.observe.heads import Head
 
@@ -111,8 +112,8 @@ class Mask:
     def body(self, data: bytes) -> bytes:
         """The bytes without any secret."""
         for needle in self._all():
-            # `in` first: a search costs a tenth of a replace that finds nothing to do on large bodies
-            if needle in data:
+            # first of all a search: it costs a tenth of a replace that finds nothing to do on large bodies
+            if find(data, needle) >= 0:
                 data = data.replace(needle, MASK.encode())
         return data
 
