@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from lunaroute.dialects.values import clean, mapping, text
@@ -187,7 +188,7 @@ class _Found:
         duration = _duration(value)
         if duration is not None:
             return self._after(duration)
-        return _rfc3339(value) or _http_date(value)
+        return _moment(value)
 
     def _after(self, seconds: float) -> int | None:
         return self._now + int(seconds * _SECOND) if 0 <= seconds < _FARTHEST else None
@@ -196,6 +197,11 @@ class _Found:
         if moment > 1e11:
             moment /= 1000  # milliseconds
         return int(moment * _SECOND) if 0 < moment < 1e10 else None
+
+
+@lru_cache(maxsize=64)  # a window is reset at the same moment, whoever asks before
+def _moment(value: str) -> int | None:
+    return _rfc3339(value) or _http_date(value)
 
 
 def number(value: str) -> float | None:
