@@ -141,7 +141,9 @@ class Tunnel:
         turn = self._turns[0]
         turn.timings.response_head = turn.timings.response_head or turn.since(event.time_ns)
         turn.answer_piece(event.text, event.time_ns)
-        turn.response.truncated = turn.response.truncated or event.truncated
+        if event.truncated:
+            turn.digest()
+            turn.response.truncated = True
         if event.kind in ("response.completed", "response.incomplete"):
             turn.status = 200
         if event.kind not in FINAL and event.kind != "error":

@@ -41,7 +41,11 @@ from lunaroute.stores.upkeep import Price, Progress
 
 Value = TypeVar("Value")
 
-COMMIT_S = 0.1
+# A commit costs as much as some exchanges. So under steady load it waits for more of them, but not where nothing more
+# comes, and not where much has come. What waits is in the ring until then: a killed observer loses nothing of it
+COMMIT_S = 0.5
+QUIET_S = 0.1
+PILED = 64  # this part of the ring, read since the last commit
 BATCH_BYTES = 8 * 1024 * 1024
 READ_BYTES = 512 * 1024
 # what all open exchanges may keep together: with the interpreter, the UI and a batch, the process stays below 100 MB
@@ -92,6 +96,8 @@ class Worker:
         self._batch: list[Record] = []
         self._batch_bytes = 0
         self._flushed = 0.0
+        self._heard = 0.0
+        self._stored = 0  # the ring's position at the last commit
         self._tended = 0.0
         self._chored = 0.0
         self._chores: Iterator[object] | None = None
@@ -354,7 +360,9 @@ class Worker:
             ending = self._ending()
             read = self._read()
             now = time.monotonic()
-            if ending or now - self._flushed >= COMMIT_S or self._batch_bytes > BATCH_BYTES:
+            if read:
+                self._heard = now
+            if ending or self._due(now):
                 self._flush(now)
             if read:
                 idle = 0
@@ -367,7 +375,7 @@ class Worker:
                 break
             if self._chore():
                 continue
-            if not self._reader.wait(COMMIT_S if self._waiting() else IDLE_S):
+            if not self._reader.wait(QUIET_S if self._waiting() else IDLE_S):
                 idle += 1
                 if idle == 4:
                     quiet.trim_memory()
@@ -445,9 +453,17 @@ class Worker:
     def _clear(self) -> bool:
         return all(sink.clear for sink in self._sinks)
 
+    def _due(self, now: float) -> bool:
+        """Whether what waits is to be stored now."""
+        since = now - self._flushed
+        if since >= COMMIT_S or self._batch_bytes > BATCH_BYTES:
+            return True
+        quiet = now - self._heard >= QUIET_S
+        return since >= QUIET_S and (quiet or (self._reader.position - self._stored) * PILED > self._reader.size)
+
     def _flush(self, now: float) -> None:
         """Commit, then give back the ring's space that is no longer needed."""
-        self._flushed = now
+        self._flushed, self._stored = now, self._reader.position
         # what the relay would drop for want of room counts for more than its caches
         self._aside.keep_off(None if self._reader.unread_bytes * 2 > self._reader.size else self._reader.core)
         if self._waiting():
