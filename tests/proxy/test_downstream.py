@@ -352,7 +352,8 @@ async def test_a_slow_reader_gets_the_whole_of_a_last_answer() -> None:
 @looped
 async def test_as_many_fields_as_allowed_pass_wherever_the_head_is_cut(cut: int) -> None:
     async with pair({"limits": {"header_count": 20}}) as (proxy, upstream):
-        head = b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n" + b"".join(b"X-%d: 1\r\n" % n for n in range(19)) + b"\r\n"
+        fields = b"".join(b"X-%d: 1\r\n" % n for n in range(19))
+        head = b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n" + fields + b"\r\n"
         client = await proxy.client()
         cut = cut or len(head)
         client.send(head[:cut])
@@ -360,7 +361,6 @@ async def test_as_many_fields_as_allowed_pass_wherever_the_head_is_cut(cut: int)
         client.send(head[cut:])
         served = await upstream.accepted()
         await served.head()
-        fields = b"".join(b"X-%d: 1\r\n" % n for n in range(19))
         served.send(b"HTTP/1.1 200 OK\r\n" + fields + b"Content-Length: 0\r\n")
         await settle()
         served.send(b"\r\n")
