@@ -47,6 +47,7 @@ class Gears:
     ) -> None:
         self._turn, self._waited, self._clock, self._share = turn, waited, clock, share
         self._shifted = threading.Condition()
+        self._baton = threading.Lock()
         self._low = True
         self._hurry = False
         self._going = True
@@ -80,10 +81,11 @@ class Gears:
             while self._going:
                 with self._shifted:
                     self._shifted.wait_for(lambda: self._low == low or not self._going)
-                self._window()
-                while self._going and self._low == low:
-                    self._going = self._turn()
-                    self._look()
+                with self._baton:  # the other's last turn may not be over yet
+                    self._window()
+                    while self._going and self._low == low:
+                        self._going = self._turn()
+                        self._look()
                 with self._shifted:
                     self._shifted.notify_all()
         except BaseException as error:

@@ -266,8 +266,8 @@ class Worker:
 
     # --- the UI ----------------------------------------------------------------------------------------
     def _start_ui(self) -> None:
-        """Starts it where it is wanted. Where its port is taken (an observer that died may not be quite gone), again and
-        again, and the relay is told when it is there."""
+        """Starts it where it is wanted. Where its port is taken (an observer that died may not be quite gone), again
+        and again, and the relay is told when it is there."""
         ui = self._config["ui"]
         if not ui["enabled"]:
             return

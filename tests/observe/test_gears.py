@@ -66,6 +66,25 @@ def test_a_hurry_is_for_good() -> None:
     assert machine.shares == [ALL_SHARE]
 
 
+def test_a_shift_at_any_moment_hands_over_and_ends() -> None:
+    """Both threads shift as fast as they can; each turn is done by one alone, and none is lost."""
+    at_work, done = threading.Lock(), [0]
+
+    def turn() -> bool:
+        assert at_work.acquire(blocking=False), "two turns at the same time"
+        done[0] += 1
+        gears._low = not gears._low
+        at_work.release()
+        return done[0] < 5000
+
+    gears = Gears(turn, waited=lambda: None, share=lambda nice: None)
+    running = threading.Thread(target=gears.run, daemon=True)
+    running.start()
+    running.join(30)
+    assert not running.is_alive()
+    assert done[0] == 5000
+
+
 @pytest.mark.parametrize("gear", ["low", "high"])
 def test_what_a_turn_raises_is_raised(gear: str) -> None:
     machine = Machine()
