@@ -250,7 +250,7 @@ class Server:
             for pool in self.plans.pools.values():
                 pool.discard_idle()
         self._asleep = asleep
-        written = self.ring.position - self._written
+        written = self.ring.written - self._written
         self._written += written
         self._quiet = 0 if written else self._quiet + 1
         if written > BUSY_BYTES:
@@ -265,10 +265,10 @@ class Server:
         self.settings.draining = True
         for server in servers:
             server.close()
-        for connection in list(self.settings.live):
-            connection.close_idle()
         until = self.loop.time() + DRAIN
         while self.settings.live and self.loop.time() < until and not self.now.is_set():
+            for connection in list(self.settings.live):
+                connection.close_idle()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.now.wait(), 0.05)
         if self.settings.live:

@@ -24,6 +24,9 @@ class Writer:
     @property
     def position(self) -> int:
         """Bytes written so far, fillings included."""
+    @property
+    def written(self) -> int:
+        """Bytes of all events so far, without fillings."""
     def idle(self) -> bool:
         """To be called now and then: where the ring is empty, its pages are given back to the system. True if so."""
     def populate(self, ahead: int) -> int:
@@ -48,11 +51,15 @@ class Reader:
     @property
     def closed(self) -> bool:
         """The relay ended cleanly; what is still unread is all there will be."""
+    @property
+    def core(self) -> int | None:
+        """The processor that the relay ran on when an exchange last ended; None where that is not known."""
     def read(self, max_bytes: int = ...) -> list[tuple[int, int, int, bytes]]:
         """Events (kind, exchange, time_ns, payload) up to about max_bytes; empty when there are none. Never waits."""
     def release(self, keep_from: int | None = None) -> None:
         """Give space back: all before `keep_from` (default: all that was read)."""
     def wait(self, timeout_s: float) -> bool:
-        """Sleep until there is something to read or the time is over; True if there is. Releases the GIL."""
+        """Sleep until an exchange has ended, much is unread or the time is over; True if there is something to read.
+        Releases the GIL."""
     def counters(self, names: Iterable[str] = ...) -> dict[str, int]:
         """The relay's counters, by name (tap.COUNTERS order when names is not given)."""

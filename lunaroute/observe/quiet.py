@@ -41,6 +41,34 @@ def step_forward() -> None:
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
+class Aside:
+    """Keeps one thread off the processor that the relay runs on, as far as the thread may choose.
+
+    Whatever its scheduling class, a thread that reads and compresses megabytes leaves cold caches to the relay, and a
+    kernel that does not preempt lets it finish what it does there. The thread's own choice never goes beyond what it
+    was allowed; where somebody else has chosen for it since, that is what it is allowed now.
+    """
+
+    def __init__(self) -> None:
+        self._allowed: set[int] = set()
+        self._chosen: set[int] | None = None
+        self._off: int | None = None
+
+    def keep_off(self, core: int | None) -> None:
+        """From now on not on this processor; None: on any. Does nothing where that is so already."""
+        if core == self._off or not hasattr(os, "sched_setaffinity"):
+            return
+        self._off = core
+        now = os.sched_getaffinity(0)
+        if now != self._chosen:
+            self._allowed = now
+        wanted = self._allowed - {core} or self._allowed
+        if wanted != now:
+            with contextlib.suppress(OSError):
+                os.sched_setaffinity(0, wanted)
+        self._chosen = wanted
+
+
 def _share(nice: int) -> None:
     """The session's weight against other sessions, as a nice value."""
     with contextlib.suppress(OSError), open("/proc/self/autogroup", "wb", buffering=0) as autogroup:

@@ -101,6 +101,7 @@ class Worker:
         self._tended = 0.0
         self._chored = 0.0
         self._chores: Iterator[object] | None = None
+        self._aside = quiet.Aside()
         self._errors = 0
         self._dropped = 0
         self._ui: RunningUi | None = None
@@ -463,6 +464,8 @@ class Worker:
     def _flush(self, now: float) -> None:
         """Commit, then give back the ring's space that is no longer needed."""
         self._flushed, self._stored = now, self._reader.position
+        # what the relay would drop for want of room counts for more than its caches
+        self._aside.keep_off(None if self._reader.unread_bytes * 2 > self._reader.size else self._reader.core)
         if self._waiting():
             self._store()
         if self._reader.used_bytes * 2 > self._reader.size:

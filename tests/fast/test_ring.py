@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import mmap
 import os
+import select
 import subprocess
 import sys
 import time
@@ -14,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lunaroute import tap
-from lunaroute._fast.ring import Reader, Writer
+from lunaroute._fast.ring import HEADER_BYTES, Reader, Writer
 
 SMALL = 65_536
 Event = tuple[int, int, int, bytes]
@@ -212,6 +214,56 @@ def test_waiting_ends_when_something_comes_and_when_the_ring_is_closed() -> None
     assert reader.closed
     reader.wait(10)
     assert reader.read() == []
+
+
+def test_what_was_written_is_counted_without_the_gaps_of_a_new_beginning() -> None:
+    writer, reader = pair_of(4 << 20)
+    for _ in range(5):
+        for number in range(1500):
+            writer.event(tap.CLOSE, number, 0, bytes(1000))
+        drain(reader)
+        reader.release()
+    assert writer.written == 5 * 1500 * 1024
+    assert writer.position >= writer.written
+    before = writer.written
+    assert writer.idle()  # begins anew
+    assert writer.written == before
+
+
+def test_pages_that_were_made_ready_and_never_used_are_given_back() -> None:
+    writer, _ = pair_of(4 << 20)
+    assert writer.populate(2 << 20) == 2 << 20
+    assert writer.idle()
+    assert os.stat(f"/proc/self/fd/{writer.ring_fd}").st_blocks * 512 <= HEADER_BYTES
+    assert not writer.idle(), "nothing is left to give back"
+
+
+def test_a_sleeping_reader_is_woken_by_an_end_and_by_much_but_not_by_a_beginning() -> None:
+    writer, _ = pair_of(4 << 20)
+    with mmap.mmap(writer.ring_fd, HEADER_BYTES) as header:
+
+        def rings(kind: int, size: int) -> bool:
+            header[192:200] = (1).to_bytes(8, "little")  # as a reader does before it sleeps
+            writer.event(kind, 1, 0, bytes(size))
+            ready, _, _ = select.select([writer.wake_fd], [], [], 0)
+            if ready:
+                os.read(writer.wake_fd, 8)
+            return bool(ready)
+
+        assert [rings(kind, 100) for kind in (tap.OPEN, tap.REQUEST_BODY, tap.RESPONSE_BODY)] == [False] * 3
+        assert rings(tap.CLOSE, 0)
+        assert not rings(tap.OPEN, 100)
+        assert rings(tap.RESPONSE_BODY, 1 << 20)
+
+
+def test_the_reader_knows_the_processor_of_the_relay() -> None:
+    writer, reader = pair_of()
+    assert reader.core is None
+    writer.event(tap.CLOSE, 1, 0, b"")
+    if sys.platform == "linux":
+        assert reader.core in os.sched_getaffinity(0)
+    else:
+        assert reader.core is None
 
 
 def test_idle_pages_are_given_back_and_the_ring_goes_on() -> None:
