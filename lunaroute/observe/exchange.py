@@ -147,9 +147,7 @@ class Pending:
         self.thread: bytes | None = None
         self.continues: str | None = None
         self._called: list[int] = []  # when each tool call was complete
-        # of the answer, not yet read; and when each piece came
-        self._pieces: list[bytes] = []
-        self._times: list[int] = []
+        self._unread: list[tuple[int, bytes]] = []  # of the answer, with the time it came
         self._last_byte: float | None = None
         self.key: SessionKey | None = None
         self.own_session = ident
@@ -258,18 +256,17 @@ class Pending:
 
     def answer_piece(self, piece: bytes, time_ns: int) -> None:
         """Take a piece of the answer. Read later, many in one go: most tell nothing by themselves."""
-        pieces = self._pieces
-        pieces.append(piece)
-        self._times.append(time_ns)
-        if len(pieces) >= UNREAD or len(piece) > SMALL:
+        unread = self._unread
+        unread.append((time_ns, piece))
+        if len(unread) >= UNREAD or len(piece) > SMALL:
             self.digest()
 
     def digest(self) -> None:
         """Read what has come of the answer."""
-        times = self._times
-        if not times:
+        if not self._unread:
             return
-        pieces, self._pieces, self._times = self._pieces, [], []
+        times, pieces = zip(*self._unread, strict=True)
+        self._unread.clear()
         reader = self._reader
         first, told = reader.pieces, len(reader.called_at)
         if self.timings.first_body is None:
