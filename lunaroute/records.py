@@ -26,6 +26,9 @@ class State(StrEnum):
 PAID = frozenset(("turn", "title", "prewarm", "compaction", "probe"))
 """Kinds of exchanges that a vendor bills. Counts, lists of models and handshakes cost nothing."""
 
+TURNS = ("turn",)
+"""Kinds that count as turns of a session: without side calls, and without the client's own compactions."""
+
 
 class UsagePart(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One step of an answer that is billed by itself, maybe under another model (Anthropic's `usage.iterations[]`).

@@ -10,8 +10,9 @@ import msgspec
 class SessionRow(msgspec.Struct, kw_only=True):
     """One session with its sums. `running`: exchanges of it that have no end yet.
 
-    requests: all of them; turns: without side calls. usage_unknown, cost_unknown: priced exchanges whose tokens or
-    dollars are not in the sums because nobody told them.
+    All sums are those of the exchanges that are kept. requests: all of them; turns: without side calls and compactions.
+    usage_unknown, cost_unknown: priced exchanges whose tokens or dollars are not, or not wholly, in the sums because
+    nobody told them: the sums are then the least that was used.
     """
 
     session_id: str

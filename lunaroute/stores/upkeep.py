@@ -11,9 +11,9 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from lunaroute.records import PAID
 from lunaroute.stores import packs
 from lunaroute.stores.removal import Removal, shelf_of
+from lunaroute.stores.sums import resum
 from lunaroute.stores.writing import FACETS, usage_from
 
 STEP = 32  # exchanges of a step, if there is time
@@ -265,11 +265,5 @@ def reprice(transaction: Transaction, price: Price, *, dry_run: bool = False) ->
 def _resum(transaction: Transaction, sessions: list[str]) -> Iterator[Progress]:
     for at in range(0, len(sessions), STEP):
         with transaction() as connection:
-            connection.executemany(
-                "UPDATE sessions SET cost_usd = (SELECT sum(cost_usd) FROM exchanges WHERE session_id = ?1), "
-                "cost_unknown = (SELECT count(*) FROM exchanges WHERE session_id = ?1 AND cost_usd IS NULL AND "
-                f"state IS NOT NULL AND kind IN ({', '.join(map(repr, sorted(PAID)))}) AND "
-                "(status IS NULL OR status < 400)) WHERE session_id = ?1",
-                [(session,) for session in sessions[at : at + STEP]],
-            )
+            resum(connection, sessions[at : at + STEP])
         yield Progress(at, len(sessions))
