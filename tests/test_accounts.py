@@ -1,4 +1,4 @@
-"""What is not simply a good answer, end to end: each view must tell the same of it, and take nothing for what it is not.
+"""What is not simply a good answer, end to end: all views tell the same of it, and take nothing for what it is not.
 
 Cut, hung, refused and half-told answers, through a real socket, looked at in the database and by the commands.
 """

@@ -31,7 +31,7 @@ from lunaroute.records import (
     UsagePart,
 )
 from lunaroute.stores import packs
-from lunaroute.stores.sums import COMPLETE, ERRORS, PARTIAL, UNKNOWN, unknowns
+from lunaroute.stores.sums import COMPLETE, ERRORS, FEES, PARTIAL, UNKNOWN, unknowns
 
 ARGUMENTS_KEPT = 64  # characters of a tool call's arguments in its row; all of them are in the pack
 _SUMMED = ("input_tokens", "output_tokens", "thinking_tokens", "cache_read_tokens", "cache_write_tokens")
@@ -61,11 +61,14 @@ _told_more = msgspec.json.Decoder(UsageMore)
 
 
 def usage_state(usage: Usage) -> str:
-    """`unknown` where no figure was told, `partial` where the answer was cut or told only one side, else `complete`."""
+    """`unknown` where no figure was told, `partial` where the answer was cut or told only one side, `fees` where all
+    tokens were told but not what tools of the vendor took beside them, else `complete`."""
     if _summed(usage) == _NOTHING:
         return UNKNOWN
     half = (usage.input_tokens is None or usage.output_tokens is None) and not usage.parts
-    return PARTIAL if usage.partial or half else COMPLETE
+    if usage.partial or half:
+        return PARTIAL
+    return FEES if usage.unpriced_tools else COMPLETE
 
 
 def usage_more(usage: Usage) -> str | None:
@@ -84,6 +87,7 @@ def usage_from(row: Mapping[str, Any]) -> Usage:
         **{name: row[name] for name in (*_COUNTED, "service_tier")},
         **{name: getattr(more, name) for name in UsageMore.__struct_fields__},
         partial=row["usage_state"] == PARTIAL,
+        unpriced_tools=row["usage_state"] == FEES,
     )
 
 
