@@ -46,7 +46,7 @@ def cost(figures: Figures) -> str:
     if not figures.cost_unknown:
         return shown
     requests = "1 request has" if figures.cost_unknown == 1 else f"{figures.cost_unknown:,} requests have"
-    return f"{shown} ({requests} no known price)"
+    return f"{shown} ({requests} no known price, or not of all)"
 
 
 def _with_currency(shown: str) -> str:
@@ -85,8 +85,8 @@ def _figures(figures: Figures) -> list[str]:
     within = "" if figures.thinking_tokens is None else " (part of the output)"
     rows.append(("Thinking tokens", f"{format.exact(figures.thinking_tokens)}{within}"))
     silent = f"{figures.usage_unknown:,} {'request' if figures.usage_unknown == 1 else 'requests'}"
-    unknown = f" ({silent} did not tell)" if figures.usage_unknown else ""
-    rows.append(("Total tokens", f"{format.exact(figures.total_tokens)}{unknown}"))
+    unknown = f" ({silent} did not tell, or not all)" if figures.usage_unknown else ""
+    rows.append(("Total tokens", f"{format.least(format.exact(figures.total_tokens), figures.usage_unknown)}{unknown}"))
     return [f"  {name + ':':<16} {words}" for name, words in rows]
 
 

@@ -184,6 +184,7 @@ class Totals(msgspec.Struct, kw_only=True):
     input_tokens: int = 0
     output_tokens: int = 0
     cache_read_tokens: int = 0
+    usage_unknown: int = 0
     cost_usd: float = 0.0
     cost_unknown: int = 0
 

@@ -118,6 +118,7 @@ class Group(msgspec.Struct, kw_only=True):
     input_tokens: int | None = None
     output_tokens: int | None = None
     cache_read_tokens: int | None = None
+    usage_unknown: int = 0
     cost_usd: float | None = None
     cost_kind: str | None = None
     cost_unknown: int = 0

@@ -50,6 +50,7 @@ FEW: Mapping[str, str] = {
     "most_kind": "max(e.cost_kind)",
     "cost_unknown": f"sum(CASE WHEN e.cost_usd IS NOT NULL AND e.usage_state = '{COMPLETE}' THEN 0 "
     f"WHEN e.cost_usd IS NULL OR e.usage_state IN {_among(LEAST)} THEN {_BILLED} ELSE 0 END)",
+    "usage_unknown": f"sum(CASE e.usage_state WHEN '{COMPLETE}' THEN 0 WHEN '{FEES}' THEN 0 ELSE {_BILLED} END)",
     "duration_ms": "sum(e.duration_ms)",
 }
 MANY: Mapping[str, str] = {
@@ -57,7 +58,6 @@ MANY: Mapping[str, str] = {
     "turns": f"sum(e.kind IN {_among(TURNS)})",
     "thinking_tokens": "sum(e.thinking_tokens)",
     "cache_write_tokens": "sum(e.cache_write_tokens)",
-    "usage_unknown": f"sum(CASE e.usage_state WHEN '{COMPLETE}' THEN 0 WHEN '{FEES}' THEN 0 ELSE {_BILLED} END)",
     "overhead_ms": "sum(e.overhead_ms)",
 }
 # a sum over nothing known stays NULL: unknown is never shown as zero
