@@ -229,6 +229,23 @@ def test_what_a_kept_session_shares_stays(kept: Kept) -> None:
     kept.same(made[-1])
 
 
+def test_of_few_large_exchanges_the_newest_stay(kept: Kept) -> None:
+    """A step of so many exchanges would take all that there is room for. Their words take as much as they do."""
+    for number in range(1, 92):
+        chance = random.Random(number)
+        words = " ".join(f"{chance.getrandbits(40):x}" for _ in range(9000))
+        body = b'{"messages":[{"content":"%s"}]}' % words.encode()
+        text = Text(kind="prompt", text=words)
+        kept.store.write([exchange(number, session_id=f"s{number}", request_body=body, request_bytes=len(body),
+                                   texts=[text])])  # fmt: skip
+    kept.bound(2)
+    kept.tend()
+    left = kept.ids()
+    assert left and left == set(range(92 - len(left), 92)), "the oldest went"
+    assert kept.store.size() < 2 << 20
+    assert kept.store.size() > 1 << 20, "and no more than had to"
+
+
 @pytest.mark.parametrize("share", [0.9, 0.6, 0.3])
 def test_one_giant_session_loses_its_beginning_and_no_more(kept: Kept, share: float) -> None:
     talks = Conversations(1, sessions=1)
