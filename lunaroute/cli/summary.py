@@ -16,10 +16,17 @@ from lunaroute.ui import format
 TOOLS = 12  # of one session
 
 
-def at_shutdown(database: Path, since: str) -> str | None:
-    """The summary of what was recorded since then (the database's time text); None where there is nothing to say."""
+def at_shutdown(database: Path, since: str, boot_id: str | None = None) -> str | None:
+    """The summary of what was recorded since then (the database's time text); None where there is nothing to say.
+
+    boot_id: of the run that ends. Where it recorded nothing, it was another server that wrote the database.
+    """
     try:
         with Connection(database) as db:
+            if boot_id and not db.value(
+                "SELECT 1 FROM exchanges WHERE id > ? AND id < ? LIMIT 1", [f"{boot_id}-", f"{boot_id}."]
+            ):
+                return None
             found = statistics.summary(db, since)
     except QueryError:
         return None
