@@ -80,7 +80,8 @@ def test_waiting_for_an_answer_that_does_not_come_is_not_the_proxys_time(who: st
 def post(luna: Running, path: str, body: Json) -> bytes:
     connection = http.client.HTTPConnection("127.0.0.1", luna.port, timeout=20)
     try:
-        connection.request("POST", path, json.dumps(body), {"content-type": "application/json", "authorization": "Bearer sk-dummy-00000000"})
+        headers = {"content-type": "application/json", "authorization": "Bearer sk-dummy-00000000"}
+        connection.request("POST", path, json.dumps(body), headers)
         return connection.getresponse().read()
     finally:
         connection.close()

@@ -32,7 +32,8 @@ _FIGURES = ("Req.", "In", "Out", "Cost", "Active")
 @record.database_options
 @click.option("--limit", "-n", type=click.IntRange(1, queries.PAGE_LIMIT), default=20, help="How many.  [default: 20]")
 @record.filter_options
-@click.option("--sort", type=click.Choice(list(queries.SORTS)), default="last", help="By what.  [default: last]")
+@click.option("--sort", metavar="WHAT", type=click.Choice(list(queries.SORTS)), default="last",
+              help=f"By {', '.join(queries.SORTS)}.  [default: last]")
 @click.option("--reverse", is_flag=True, help="The other way round: the oldest or the least first.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 @click.argument("words", nargs=-1)
