@@ -26,6 +26,9 @@ class State(StrEnum):
 PAID = frozenset(("turn", "title", "prewarm", "compaction", "probe"))
 """Kinds of exchanges that a vendor bills. Counts, lists of models and handshakes cost nothing."""
 
+TURNS = ("turn",)
+"""Kinds that count as turns of a session: without side calls, and without the client's own compactions."""
+
 
 class UsagePart(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One step of an answer that is billed by itself, maybe under another model (Anthropic's `usage.iterations[]`).
@@ -48,7 +51,8 @@ class Usage(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     `input_tokens` keeps the vendor's figure: Anthropic's excludes what was read from or written to a cache, OpenAI's
     includes it. `thinking_tokens` and the audio classes are part of the input or output they belong to. `parts`: the
-    billed steps where the vendor lists them; they replace the top-level figures for the price, not for the counts.
+    billed steps where the vendor lists them: the counts are their sums, the price that of each by its own model.
+    `unpriced_tools`: the vendor ran tools for a fee that is not told; a price is then the least that was spent.
     """
 
     input_tokens: int | None = None
@@ -67,6 +71,7 @@ class Usage(msgspec.Struct, kw_only=True, omit_defaults=True):
     speed: str | None = None
     inference_geo: str | None = None
     partial: bool = False
+    unpriced_tools: bool = False
     parts: list[UsagePart] = msgspec.field(default_factory=list)
 
 

@@ -75,10 +75,10 @@ def program() -> None:
     """LunaRoute: a local proxy for AI coding assistants. Every request passes byte for byte and is recorded.
 
     \b
-        eval "$(lunaroute env)"     start it and point this shell's assistants at it
-        lunaroute                   run it in the foreground (the same as `lunaroute serve`)
-        lunaroute status            is it running, and where
-        lunaroute doctor            does traffic flow, and if not, what to do
+      eval "$(lunaroute env)"   start it and point this shell's assistants at it
+      lunaroute                 run it in the foreground (as `lunaroute serve`)
+      lunaroute status          is it running, and where
+      lunaroute doctor          does traffic flow, and if not, what to do
 
     Nothing needs to be configured. Settings: `lunaroute config show`.
     """

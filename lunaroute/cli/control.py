@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -16,6 +16,10 @@ from lunaroute.errors import LunaRouteError
 from lunaroute.lifecycle import Running, ensure, log_path, readable, running, server_command
 from lunaroute.lifecycle import stop as end
 from lunaroute.probe import Answer, base_url, occupant, probe
+
+if TYPE_CHECKING:
+    from lunaroute.config import Loaded
+    from lunaroute.config.settings import Kept, Retention
 
 STOP_SECONDS = 40.0
 NOT_RUNNING = 3  # as init scripts have it
@@ -57,6 +61,7 @@ def status(config: str | None, flags: dict[str, object], as_json: bool) -> None:
         "database": recording.sqlite.path if recording.enabled and recording.sqlite.enabled else None,
         "sessions": recording.jsonl.directory if recording.enabled and recording.jsonl.enabled else None,
         "config": str(loaded.file) if loaded.file else None,
+        "kept": _kept(loaded),
         "problem": None if answer.ours else _problem(answer, server, port),
     }
     if as_json:
@@ -72,16 +77,54 @@ def _problem(answer: Answer, server: Running | None, port: int) -> str | None:
     return f"port {port} is taken by {occupant(port) or answer.what}, not by LunaRoute" if answer.what else None
 
 
-def _print(facts: dict[str, object], server: Running | None) -> None:
+def _kept(loaded: Loaded) -> dict[str, dict[str, int]]:
+    """How large the record is, and what retention lets it be: of the database and of the folder of log files."""
+    recording = loaded.config.session_recording
+    found = {}
+    if recording.enabled and recording.sqlite.enabled:
+        path = Path(recording.sqlite.path)
+        files = [path, path.with_name(f"{path.name}-wal")]
+        found["database"] = _of(recording.sqlite.retention, sum(map(_size, files)))
+    if recording.enabled and recording.jsonl.enabled:
+        from lunaroute.stores.jsonl import JsonlStore
+
+        store = JsonlStore(Path(recording.jsonl.directory), warn=click.echo)
+        found["sessions"] = _of(recording.jsonl.retention, sum(each.size for each in store.files()))
+    return found
+
+
+def _of(retention: Retention | Kept, size: int) -> dict[str, int]:
+    return {"bytes": size, "max_bytes": retention.max_size_mb << 20, "max_age_days": retention.max_age_days}
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _bounds(kept: dict[str, int]) -> str:
+    """`12 MB of at most 1.1 GB, of the last 30 days`."""
+    from lunaroute.ui.format import size
+
+    over = ", which is more than it may" if kept["bytes"] > kept["max_bytes"] else ""
+    return f"{size(kept['bytes'])} of at most {size(kept['max_bytes'])}, of the last {kept['max_age_days']} days{over}"
+
+
+def _print(facts: dict[str, Any], server: Running | None) -> None:
     if not facts["running"]:
         click.echo(f"LunaRoute does not run at {facts['address']}")
         if facts["problem"]:
             click.echo(f"  {facts['problem']}")
         return
     click.echo(f"LunaRoute runs at {facts['address']}")
+    kept = facts["kept"]
     for name in ("pid", "version", "started", "ui", "log", "database", "sessions", "config"):
         if facts[name] is not None:
             click.echo(f"  {name:<9} {facts[name]}")
+        if name in kept:
+            click.echo(f"  {'':<9} {_bounds(kept[name])}")
     if server is None:
         click.echo("  It was started by another user or with another LUNAROUTE_HOME; `lunaroute stop` cannot end it.")
 

@@ -396,6 +396,7 @@ class Pending:
         if self.attempts:
             self.attempts[-1].sent = bool(flags & FLAG_WRITTEN)
         refused = self.status is not None and self.status >= 400 and self.dialect != dialects.OTHER
+        delivered = state in (State.OK, State.PROXY_ERROR)
         known = facts.model is not None or facts.response_id is not None
         unread = lost or self.response.decode_error or self.status == 101 or self.response.truncated
         if state is State.OK and (facts.error or refused):
@@ -414,8 +415,8 @@ class Pending:
         record = self._record(state, error)
         record.lost_bytes = lost
         record.truncated = record.truncated or lost > 0
-        record.overhead_ms = self._overhead()
-        record.split = split(self.timings, self.attempts, self._last_byte)
+        record.overhead_ms = self._overhead(delivered)
+        record.split = split(self.timings, self.attempts, self._last_byte, delivered)
         self._tell(record, facts, time_ns)
         self._context.price(record)
         self.request.drop()
@@ -490,16 +491,19 @@ class Pending:
         said = mapping(loads(words.encode("utf-8", "replace"))).get("title") if words.startswith("{") else words
         return text(" ".join(said.split()), 120) if isinstance(said, str) else None
 
-    def _overhead(self) -> float | None:
+    def _overhead(self, delivered: bool) -> float | None:
         """From the whole request received to the whole request sent, less what connecting took; and from the last
-        byte of the answer received to its last byte sent."""
+        byte of the answer received to its last byte sent. (An answer that was cut or given up has no last byte: what
+        followed was waiting for more.)"""
         times = self.timings
         if times.request_received is None or times.request_sent is None or len(self.attempts) != 1:
             return None
         only = self.attempts[0]
         connecting = 0.0 if only.reused else (only.connect_ms or 0.0) + (only.tls_ms or 0.0)
         before = max(0.0, times.request_sent - times.request_received - connecting)
-        after = times.done - self._last_byte if times.done is not None and self._last_byte is not None else 0.0
+        after = 0.0
+        if delivered and times.done is not None and self._last_byte is not None:
+            after = times.done - self._last_byte
         return round(before + max(0.0, after), 3)
 
     def _record(self, state: State | None, error: str | None) -> Exchange:
