@@ -3,6 +3,9 @@
 A client resends its history with every request. An element whose pieces have all been seen in the session (by their
 marks, _fast/cuts.pyx) is not read again; one that was written anew is, and its texts and results count only where they
 are new themselves. So a turn costs what is new in it, however long the conversation is.
+
+What is too much for one exchange is not lost: prompts are taken first, of the rest the newest, and what was left is
+still news to the next request, which brings it again.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from lunaroute.dialects.values import loads
 from lunaroute.records import Text, ToolResult
 
 KNOWN = 120_000  # marks of all sessions together: some 8 MB
-TEXT_LIMIT = 256 * 1024  # characters of one exchange that are kept for the search
+TEXT_LIMIT = 1024 * 1024  # characters of one exchange that are kept for the search
 RESULT_TEXT = 0  # of a result's words none are kept here: they are among the texts
 READ = frozenset(("messages", "input", "system", "instructions", "prompt"))
 
@@ -68,7 +71,7 @@ class Seen:
             last = self._recall(session)
             if last is not None:
                 dialect, body, texts = last
-                _read(known, dialect, body, cut(body))
+                _read(known, dialect, body, cut(body), len(body))
                 known.update(hash(text.strip()) for text in texts)
                 self._held += len(known)
         self._sessions.move_to_end(session)
@@ -85,18 +88,28 @@ def _print(text: Text) -> int:
     return hash(text.text.strip())
 
 
-def _read(known: set[int], dialect: str, body: bytes, cuts: Cuts) -> News:
-    texts: list[Text] = []
+class _New(NamedTuple):
+    """A text that was not known. element: the number of the one it stands in."""
+
+    text: Text
+    mark: int
+    element: int
+
+
+def _read(known: set[int], dialect: str, body: bytes, cuts: Cuts, room: int = TEXT_LIMIT) -> News:
+    found: list[_New] = []
     results: list[ToolResult] = []
-    room = TEXT_LIMIT
     marks = cuts.marks
-    for key, start, end, first, behind in cuts.elements:
+    here: set[int] = set()  # marks of what was found
+    read: dict[int, list[int]] = {}  # the elements that were read, with their marks
+    size = 0
+    for number, (key, start, end, first, behind) in enumerate(cuts.elements):
         if key not in READ:
             continue
         own = marks[first:behind]
         if own and known.issuperset(own):
             continue
-        known.update(own)
+        read[number] = own
         value = loads(body[start:end])
         message = message_of(dialect, key, value)
         if message is None:
@@ -108,9 +121,30 @@ def _read(known: set[int], dialect: str, body: bytes, cuts: Cuts) -> News:
                 results.append(result)
         for text in texts_of(message):
             mark = _print(text)
-            if mark not in known:
-                known.add(mark)
-                if room > 0 and text.text:
-                    texts.append(text if len(text.text) <= room else Text(kind=text.kind, text=text.text[:room]))
-                    room -= len(text.text)
+            if mark not in known and mark not in here:
+                here.add(mark)
+                size += len(text.text)
+                found.append(_New(text, mark, number))
+    texts = [new.text for new in found]
+    if size > room:
+        texts, left = _chosen(found, room)
+        here.difference_update(new.mark for new in left)
+        for new in left:
+            read.pop(new.element, None)
+    known.update(here, *read.values())
     return News(texts, results)
+
+
+def _chosen(found: list[_New], room: int) -> tuple[list[Text], list[_New]]:
+    """What there is room for, and what is left for another time: all that is not whole, but could be."""
+    most = room
+    texts: dict[int, Text] = {}
+    left: list[_New] = []
+    for place in sorted(range(len(found)), key=lambda place: (found[place].text.kind != "prompt", -place)):
+        kind, words = found[place].text.kind, found[place].text.text
+        if room == 0 or room < len(words) <= most:
+            left.append(found[place])
+        if room:
+            texts[place] = Text(kind=kind, text=words[:room])
+            room -= len(texts[place].text)
+    return [texts[place] for place in sorted(texts)], left
