@@ -12,10 +12,11 @@ from lunaroute import dialects
 from lunaroute._fast.cuts import Cuts, cut
 from lunaroute.dialects.canonical import conversation
 from lunaroute.dialects.limits import limits
+from lunaroute.dialects.mend import mended
 from lunaroute.dialects.request import Request, first_words, project, read
 from lunaroute.dialects.values import clean, loads, mapping, text
 from lunaroute.observe.account import account, cost_kind
-from lunaroute.observe.capture import Allowance, Capture
+from lunaroute.observe.capture import TAIL_BYTES, Allowance, Capture
 from lunaroute.observe.heads import Head, status_of
 from lunaroute.observe.mask import Mask, Masker
 from lunaroute.observe.news import News, Seen
@@ -130,7 +131,7 @@ class Pending:
         self.dialect = dialects.of_path(self.path)
         self.client, self.client_version = client_of(head)
         self._allowance = Allowance(context.capture_limit, context.budget)
-        self.request = Capture(self._allowance, head.joined("content-encoding"))
+        self.request = Capture(self._allowance, head.joined("content-encoding"), tail_bytes=TAIL_BYTES)
         self.response = Capture(self._allowance)
         self._reader = dialects.reader(self.dialect, context.capture_limit)
         self._asked: Request | None = None
@@ -295,11 +296,12 @@ class Pending:
         self._asked_bytes = self.request.raw_bytes
         self._kind = None
         body = self.request.body()
-        asked = self._asked = read(body, locate=False)
+        readable = self._readable(body)
+        asked = self._asked = read(readable, locate=False)
         if self.key is None:
-            self._seat(asked)
+            self._seat(asked, readable)
         if self.title is None and self.kind == "turn" and self._context.numbers.wants_title(self._session_id):
-            self.title = self._mask.maybe(first_words(body))
+            self.title = self._mask.maybe(first_words(readable))
         self._digest = self.request.sha256
         masked = self._mask.body(body)
         if masked is not body:
@@ -307,27 +309,34 @@ class Pending:
             self.request.replace(masked)
         self._cuts = None
         if self.project is None and self.kind == "turn" and self._context.numbers.wants_project(self._session_id):
-            self.project = self._mask.maybe(project(body))
+            self.project = self._mask.maybe(project(readable))
         if self.request_whole:
             self.request.rest()
 
     def _learn(self) -> None:
         """What is new in the whole request; once, at its end, so that what was cut short counts as it was."""
         body = self.request.body()
-        self._cuts = cut(body)
+        self._cuts = cuts = cut(body)
+        readable = self._readable(body)
+        if readable is not body:
+            cuts = cut(readable)
         alone = self.key is None or self.key.source == OWN
         # a count or a title call carries words of the conversation, which the conversation's own turns will bring
-        if self.kind in TOLD and not self.request.truncated:
-            self._news = self._context.seen.request(None if alone else self._session_id, self.dialect, body, self._cuts)
+        if self.kind in TOLD:
+            self._news = self._context.seen.request(None if alone else self._session_id, self.dialect, readable, cuts)
 
-    def _seat(self, asked: Request) -> None:
+    def _readable(self, body: bytes) -> bytes:
+        """For facts: of a body that was cut, what is whole in it."""
+        return (mended(body, self.request.tail) or body) if self.request.truncated else body
+
+    def _seat(self, asked: Request, body: bytes) -> None:
         context = self._context
         self._scope = scope_of(self.head, self.client, self.dialect, context.account_key)
         before = context.answers.find(self._scope, asked.previous_response_id)
         self.continues = before.exchange if before is not None else None
         key = identify(self.head, asked, self.client)
         if key is None and self.kind in TOLD:
-            key = self._thread(before.session if before is not None else None)
+            key = self._thread(body, before.session if before is not None else None)
         if key is None:
             # lists of models, probes and the like belong to no conversation: one session for all of a run
             if self.kind in ("models", "other") and self.transport == "http":
@@ -342,10 +351,10 @@ class Pending:
         else:
             self.sequence = context.numbers.next(key, fresh=key.id == self.own_session)
 
-    def _thread(self, before: str | None) -> SessionKey | None:
+    def _thread(self, body: bytes, before: str | None) -> SessionKey | None:
         """By what was said, for clients that send no signal. None: of a tunnel, whose turns are one session anyway."""
         context = self._context
-        trail = trail_of(self._scope, marks_of(self.request.body(), context.memo))
+        trail = trail_of(self._scope, marks_of(body, context.memo))
         place = context.places.get(self.id)
         found = (place[0] if place is not None else None) or before or context.threads.find(trail, self.wall_ns)
         session = found or self.own_session

@@ -343,3 +343,36 @@ def test_events_out_of_nowhere_are_counted() -> None:
     target = observer()
     assert run(target, [(tap.REQUEST_BODY, 9, 0, b"x"), closed(9)]) == []
     assert target.orphans == 2
+
+
+def test_a_request_beyond_the_limit_still_tells_its_facts() -> None:
+    """What was kept of either end: model, session, words, and the results of tools."""
+    session = "0196c5a2-0000-7000-8000-000000000001"
+
+    def result(number: int, text: str) -> dict[str, Any]:
+        block = {"type": "tool_result", "tool_use_id": f"toolu_long_enough_{number}", "content": text}
+        return {"role": "user", "content": [block]}
+
+    body = json.dumps(
+        {
+            "model": "claude-opus-5-5",
+            "messages": [result(1, "wombat"), *(result(n, "x" * 5000) for n in range(2, 30)), result(30, "quokka")],
+            "tools": [{"name": "Bash", "input_schema": {"properties": {"metadata": {}}}}],
+            "metadata": {"user_id": json.dumps({"session_id": session})},
+            "stream": True,
+        }
+    ).encode()
+    fields = (("User-Agent", "claude-cli/2.1.330"),)
+    events = post(1, "/v1/messages", body, message(), fields=fields)
+    done = last(run(observer(limit=40_000), events))
+    assert (done.truncated, done.session_id, done.model_requested, done.stream) == (
+        True,
+        session,
+        "claude-opus-5-5",
+        True,
+    )
+    assert {"wombat", "quokka", "Hi"} <= {text.text for text in done.texts}
+    results = [r.id for r in done.tool_results]
+    assert results[:2] + results[-1:] == ["toolu_long_enough_1", "toolu_long_enough_2", "toolu_long_enough_30"]
+    assert len(done.request_body) <= 40_000
+    assert body.startswith(done.request_body)
