@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import time
+from collections.abc import Callable
+from typing import Any
 
 from tests.conftest import Serve
-from tests.fakes import Upstream
+from tests.fakes import Request, Upstream, Wire
 from tests.running import PATIENCE, Running
-from tests.test_record import answers, ask, call, end, found, said, start, turn, user
+from tests.test_record import SSE, Json, answers, ask, call, end, event, found, said, start, turn, user
 
 
 def reply(text: str) -> list[bytes]:
     return [start(input_tokens=20, output_tokens=1), said(0, text), end(input_tokens=20, output_tokens=9)]
 
 
-def settled(luna: Running, count: int) -> None:
-    """Wait until so many exchanges are stored, however busy the machine is, and end the server."""
+def stored(luna: Running, count: int) -> None:
+    """Wait until so many exchanges are stored, however busy the machine is."""
     deadline = time.monotonic() + 4 * PATIENCE
     while luna.rows("SELECT count(*) AS n FROM exchanges WHERE state IS NOT NULL")[0]["n"] < count:
         assert time.monotonic() < deadline, luna.log()
         time.sleep(0.1)
-    assert luna.stop() == 0
 
 
 def places(luna: Running, *words: str) -> list[int]:
@@ -36,7 +39,8 @@ def test_the_newest_words_of_a_long_history_are_found_at_once_and_the_rest_later
         luna = serve(upstream)
         ask(luna, turn(*history), **{"x-lunaroute-session": "long"})
         ask(luna, turn(*history, user("and the numbat")), **{"x-lunaroute-session": "long"})
-        settled(luna, 2)
+        stored(luna, 2)
+        assert luna.stop() == 0
     assert places(luna, "quokka") == places(luna, "wombat3") == [1]
     assert places(luna, "wombat0") == places(luna, "numbat") == [2]
 
@@ -50,7 +54,88 @@ def test_a_history_beyond_the_capture_limit_still_tells_what_tools_returned(serv
         luna = serve(upstream, {"session_recording": {"capture_limit_mb": 1}})
         ask(luna, turn(*history), **{"x-lunaroute-session": "large"})
         ask(luna, turn(*history, asked, {"role": "user", "content": [block]}), **{"x-lunaroute-session": "large"})
-        settled(luna, 2)
+        stored(luna, 2)
+        assert luna.stop() == 0
     assert luna.rows("SELECT success, result_bytes FROM tool_calls") == [{"success": 0, "result_bytes": 7}]
     assert places(luna, "echidna") == [2]
     assert places(luna, "look", "around") == [1]
+
+
+OPENAI = {"authorization": "Bearer sk-dummy-00000000000", "content-type": "application/json"}
+
+
+def response(status: str, ident: str = "resp_b1", **more: Any) -> Json:
+    return {"id": ident, "object": "response", "status": status, "model": "gpt-5.5", "background": True, "output": [],
+            "usage": None, **more}  # fmt: skip
+
+
+def finished(text: str, ident: str = "resp_b1") -> Json:
+    said = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": text}]}
+    usage = {"input_tokens": 1000, "output_tokens": 500, "total_tokens": 1500}
+    return response("completed", ident, output=[said], usage=usage)
+
+
+def documents(*scripted: Json | bytes) -> Callable[..., Any]:
+    """An upstream that gives these answers, one a request; bytes are a stream."""
+    left = list(scripted)
+
+    async def script(request: Request, wire: Wire) -> None:
+        await wire.body()
+        answer = left.pop(0)
+        if isinstance(answer, bytes):
+            await wire.stream(SSE, [answer])
+        else:
+            await wire.answer(200, [("Content-Type", "application/json")], json.dumps(answer).encode())
+
+    return script
+
+
+def send(luna: Running, method: str, path: str, body: Json | None = None, **headers: str) -> bytes:
+    connection = http.client.HTTPConnection("127.0.0.1", luna.port, timeout=20)
+    try:
+        connection.request(method, path, json.dumps(body) if body is not None else None, {**OPENAI, **headers})
+        return connection.getresponse().read()
+    finally:
+        connection.close()
+
+
+def test_a_response_in_the_background_is_counted_once_when_it_is_fetched(serve: Serve) -> None:
+    """Also where the server was started anew in between; and a later turn goes on from it."""
+    late = event("response.completed", response=finished("the wallaby sleeps"))
+    scripted = (
+        response("queued"),
+        response("in_progress"),
+        finished("the wallaby sleeps"),
+        late,
+        finished("yes", "r2"),
+    )
+    with Upstream(documents(*scripted)) as upstream:
+        luna = serve(upstream)
+        send(luna, "POST", "/v1/responses", {"model": "gpt-5.5", "input": "where is the wallaby", "background": True})
+        send(luna, "GET", "/v1/responses/resp_b1")
+        stored(luna, 2)
+        (session,) = luna.sessions()
+        assert (session["requests"], session["turns"], session["usage_unknown"]) == (2, 1, 1)
+        assert luna.stop() == 0
+        luna.start()
+        send(luna, "GET", "/v1/responses/resp_b1")
+        send(luna, "GET", "/v1/responses/resp_b1?stream=true&starting_after=3")
+        send(luna, "POST", "/v1/responses", {"model": "gpt-5.5", "input": "so?", "previous_response_id": "resp_b1"})
+        stored(luna, 5)
+        assert luna.stop() == 0
+    (session,) = luna.sessions()
+    assert (session["requests"], session["turns"], session["usage_unknown"], session["cost_unknown"]) == (5, 2, 0, 0)
+    assert (session["input_tokens"], session["output_tokens"]) == (2000, 1000)
+    rows = luna.rows("SELECT kind, output_tokens, cost_usd > 0 AS paid FROM exchanges ORDER BY sequence")
+    assert [tuple(row.values()) for row in rows] == [
+        ("background", None, None),
+        ("poll", None, None),
+        ("turn", 500, 1),
+        ("poll", None, None),
+        ("turn", 500, 1),
+    ]
+    assert places(luna, "wallaby", "sleeps") == [3]
+    figures = json.loads(luna.lunaroute("stats", "--since", "1d", "--json").stdout)["total"]
+    assert (figures["turns"], figures["usage_unknown"], figures["output_tokens"]) == (2, 0, 1000)
+    shown = luna.lunaroute("sessions", "show", session["session_id"]).stdout
+    assert shown.count("the wallaby sleeps") >= 1, shown

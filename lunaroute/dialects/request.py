@@ -20,6 +20,7 @@ class Request(msgspec.Struct, frozen=True):
     model: str | None = None
     stream: bool = False
     generate: bool = True
+    background: bool = False
     has_tools: bool = False
     json_answer: bool = False
     compaction: bool = False
@@ -37,6 +38,7 @@ class _Fields(msgspec.Struct):
     model: Any = None
     stream: Any = None
     generate: Any = None
+    background: Any = None
     metadata: Any = None
     client_metadata: Any = None
     prompt_cache_key: Any = None
@@ -68,6 +70,7 @@ def read(body: bytes, locate: bool = True) -> Request:
         model=text(found.model),
         stream=found.stream is True,
         generate=found.generate is not False,
+        background=found.background is True,
         has_tools=_any_tools(found.tools),
         json_answer=mapping(mapping(found.output_config).get("format")).get("type") == "json_schema",
         compaction=find(body, b'"compaction_trigger"', max(0, len(body) - _TAIL)) >= 0,

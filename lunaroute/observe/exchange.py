@@ -20,7 +20,7 @@ from lunaroute.observe.capture import TAIL_BYTES, Allowance, Capture
 from lunaroute.observe.heads import Head, status_of
 from lunaroute.observe.mask import Mask, Masker
 from lunaroute.observe.news import News, Seen
-from lunaroute.observe.sessions import OWN, client_of, identify, kind_of
+from lunaroute.observe.sessions import OWN, client_of, fetched, identify, kind_of
 from lunaroute.observe.split import split
 from lunaroute.observe.threads import (
     SIGNAL as THREAD,
@@ -28,6 +28,7 @@ from lunaroute.observe.threads import (
 from lunaroute.observe.threads import (
     Answers,
     Memo,
+    Place,
     Threads,
     Trail,
     answer_marks,
@@ -43,7 +44,7 @@ _PROJECT_TRIES = 2
 # of an answer, so many pieces may wait to be read, if they are small ones
 UNREAD, SMALL = 64, 2048
 # whose words and tools belong to the conversation
-TOLD = frozenset(("turn", "compaction"))
+TOLD = frozenset(("turn", "queued", "compaction"))
 
 
 def stamp(wall_ns: int) -> str:
@@ -332,14 +333,17 @@ class Pending:
     def _seat(self, asked: Request, body: bytes) -> None:
         context = self._context
         self._scope = scope_of(self.head, self.client, self.dialect, context.account_key)
-        before = context.answers.find(self._scope, asked.previous_response_id)
+        looked_at = fetched(self.method, self.path)
+        before = context.answers.find(self._scope, looked_at or asked.previous_response_id)
         self.continues = before.exchange if before is not None else None
         key = identify(self.head, asked, self.client)
+        if looked_at and before is not None:
+            key = SessionKey(before.session, key.source if key else THREAD, self.client)
         if key is None and self.kind in TOLD:
             key = self._thread(body, before.session if before is not None else None)
         if key is None:
             # lists of models, probes and the like belong to no conversation: one session for all of a run
-            if self.kind in ("models", "other") and self.transport == "http":
+            if self.kind in ("models", "poll", "other") and self.transport == "http":
                 key = SessionKey(f"{context.boot_id}-other", "none")
             else:
                 key = SessionKey(self.own_session, OWN, self.client)
@@ -407,6 +411,7 @@ class Pending:
             self.timings.attempt_started = self.timings.request_received = self.timings.request_sent = 0.0
         if self.attempts:
             self.attempts[-1].sent = bool(flags & FLAG_WRITTEN)
+        self._settle_kind(facts)
         refused = self.status is not None and self.status >= 400 and self.dialect != dialects.OTHER
         known = facts.model is not None or facts.response_id is not None
         unread = lost or self.response.decode_error or self.status == 101 or self.response.truncated
@@ -433,6 +438,17 @@ class Pending:
         self.request.drop()
         self.response.drop()
         return record
+
+    def _settle_kind(self, facts: dialects.Facts) -> None:
+        """Of a response in the background its answer says whether this request is what its turn is counted with."""
+        asked = self._asked or Request()
+        ended = facts.stop_reason is not None
+        if self.kind == "turn" and asked.background and facts.response_id and not ended:
+            self._kind = "queued"
+        elif self.kind == "poll" and ended and self.continues is not None:
+            place = self._context.answers.find(self._scope, facts.response_id)
+            if place is not None and not place.whole:
+                self._kind, self.continues = "turn", place.exchange
 
     def _tell(self, record: Exchange, facts: dialects.Facts, time_ns: int) -> None:
         mask = self._mask
@@ -465,7 +481,9 @@ class Pending:
     def _remember(self, record: Exchange, facts: dialects.Facts, kept: bytes) -> None:
         """What a later request may go on from."""
         context = self._context
-        context.answers.told(self._scope, facts.response_id, self.id, self._session_id)
+        if record.kind != "poll":
+            place = Place(self.id, self._session_id, record.kind != "queued")
+            context.answers.told(self._scope, facts.response_id, place)
         if self._trail is not None and record.state is State.OK:
             said = conversation(self.dialect, b"", kept).answer
             if said is not None:

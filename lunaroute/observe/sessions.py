@@ -150,7 +150,10 @@ def _client(agent: str, codex: bool) -> tuple[str | None, str | None]:
 
 
 # --- what for ---------------------------------------------------------------------------------------
-KINDS = ("turn", "title", "count", "models", "prewarm", "compaction", "probe", "handshake", "other")
+KINDS = (
+    *("turn", "queued", "background", "poll", "title", "count", "models", "prewarm", "compaction", "probe"),
+    *("handshake", "other"),
+)
 # bodies of a client's side calls are small; nothing is searched in others
 _SMALL = 2048
 _ONE_TOKEN = re.compile(rb'"max_tokens"\s*:\s*1\s*[,}]')
@@ -167,11 +170,15 @@ _NEXT_TURN = re.compile(rb'"role"\s*:\s*"(?:user|assistant)"')
 def kind_of(
     method: str, path: str, head: Head, request: Request, dialect: str = dialects.OTHER, body: bytes = b""
 ) -> str:
-    """One of KINDS, but handshake. dialect: what the relay routed a path of no name as. body: as far as it is known."""
+    """One of KINDS, but what only an answer tells. dialect: what the relay routed a path of no name as.
+    body: as far as it is known.
+    """
     parts = [part for part in path.split("/") if part]
     last = parts[-1] if parts else ""
     if last in ("count_tokens", "input_tokens"):
         return "count"
+    if fetched(method, path) is not None:
+        return "poll"
     if "models" in parts[-2:] and method in ("GET", "HEAD"):
         return "models"
     asked = _codex_kind(head, request) or _claude_kind(head)
@@ -186,6 +193,18 @@ def kind_of(
     if not request.has_tools and (request.title_words or (request.json_answer and head.get("x-app") == "cli")):
         return "title"
     return _claude_side(head, body) or "turn"
+
+
+def fetched(method: str, path: str) -> str | None:
+    """The id of the response that a request looks at or stops: /v1/responses/ID, and its /cancel."""
+    if "responses/" not in path:
+        return None
+    parts = [part for part in path.split("/") if part]
+    if method == "POST" and parts[-1:] == ["cancel"]:
+        parts.pop()
+    elif method != "GET":
+        return None
+    return text(parts[-1]) if parts[-2:-1] == ["responses"] else None
 
 
 def _turn_metadata(head: Head, request: Request) -> dict[str, Any]:

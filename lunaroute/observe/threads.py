@@ -388,10 +388,11 @@ class Threads:
 
 # --- answers by their id ----------------------------------------------------------------------------
 class Place(NamedTuple):
-    """Where an answer was recorded."""
+    """Where an answer was recorded. whole: it has ended, and what it cost is known as far as it ever will be."""
 
     exchange: str
     session: str
+    whole: bool = True
 
 
 class Answers:
@@ -411,11 +412,11 @@ class Answers:
     def __len__(self) -> int:
         return len(self._known)
 
-    def told(self, scope: bytes, response_id: str | None, exchange: str, session: str) -> None:
+    def told(self, scope: bytes, response_id: str | None, place: Place) -> None:
         """An answer has named itself; a later one of the same name takes its place."""
         if not response_id:
             return
-        self._known[scope, response_id] = Place(exchange, session)
+        self._known[scope, response_id] = place
         self._known.move_to_end((scope, response_id))
         if len(self._known) > self._limit:
             self._known.popitem(last=False)

@@ -319,9 +319,7 @@ class SqliteStore:
     def tend_steps(self, now: float, keep: upkeep.Keep | None = None) -> Iterator[upkeep.Progress]:
         """Retention by age and size, in steps; `keep`: other bounds for this once."""
         age, size = keep or self.keep
-        yield from self._guarded(
-            upkeep.trim(self._transaction, now, age, size, self._writing.forget, self._unmerged)
-        )
+        yield from self._guarded(upkeep.trim(self._transaction, now, age, size, self._writing.forget, self._unmerged))
         if self._unwiped:
             yield from self._guarded(self._wipe(upkeep.wipe(self._transaction)))
         self._empty_log()
@@ -445,8 +443,8 @@ class SqliteStore:
         """(dialect, request body, texts for the search) of the last turn of a session."""
         with self._looking() as connection:
             found = connection.execute(
-                "SELECT row, dialect FROM exchanges WHERE session_id = ? AND state IS NOT NULL AND kind = 'turn' "
-                "ORDER BY sequence DESC LIMIT 1",
+                "SELECT row, dialect FROM exchanges WHERE session_id = ? AND state IS NOT NULL "
+                "AND kind IN ('turn', 'queued', 'background') AND request_bytes > 0 ORDER BY sequence DESC LIMIT 1",
                 (session_id,),
             ).fetchone()
             if found is None:
@@ -468,15 +466,16 @@ class SqliteStore:
             return None
         return found[0], int(datetime.fromisoformat(found[1]).replace(tzinfo=UTC).timestamp() * 1e9)
 
-    def response(self, response_id: str) -> tuple[str, str] | None:
-        """(exchange, session) of a recent answer with this id."""
+    def response(self, response_id: str) -> tuple[str, str, bool] | None:
+        """(exchange, session, whether it is whole) of a recent answer with this id."""
         with self._looking() as connection:
-            found: tuple[str, str] | None = connection.execute(
-                "SELECT id, session_id FROM exchanges WHERE row > (SELECT max(row) FROM exchanges) - ? "
-                "AND response_id = ? AND session_id IS NOT NULL ORDER BY row DESC LIMIT 1",
+            found = connection.execute(
+                "SELECT id, session_id, kind != 'queued' FROM exchanges WHERE "
+                "row > (SELECT max(row) FROM exchanges) - ? AND response_id = ? AND session_id IS NOT NULL "
+                "AND kind NOT IN ('poll', 'background') ORDER BY row DESC LIMIT 1",
                 (RESPONSES, response_id),
             ).fetchone()
-        return found
+        return (found[0], found[1], bool(found[2])) if found is not None else None
 
     @property
     def overfull(self) -> bool:

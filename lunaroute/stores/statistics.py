@@ -169,7 +169,7 @@ _FEW: Mapping[str, str] = {
 }
 _MANY: Mapping[str, str] = {
     **_FEW,
-    "turns": "sum(CASE e.kind WHEN 'turn' THEN 1 WHEN 'compaction' THEN 1 ELSE 0 END)",
+    "turns": "sum(CASE e.kind WHEN 'turn' THEN 1 WHEN 'queued' THEN 1 WHEN 'compaction' THEN 1 ELSE 0 END)",
     "thinking_tokens": "sum(e.thinking_tokens)",
     "cache_write_tokens": "sum(e.cache_write_tokens)",
     "beside_input": _CACHED.format("e."),
@@ -207,9 +207,7 @@ def summary(db: Connection, since: str | None = None, until: str | None = None, 
     found.total, found.session_count = _total(db, since, until)
     newest = _newest(db, since, until, max(0, min(limit, ROWS_LIMIT)))
     where.append(f"e.session_id IN ({', '.join('?' * len(newest))})")
-    sums = db.rows(
-        f"SELECT e.session_id AS session_id, {_listed(_MANY)} {_from(where)} GROUP BY 1", [*values, *newest]
-    )
+    sums = db.rows(f"SELECT e.session_id AS session_id, {_listed(_MANY)} {_from(where)} GROUP BY 1", [*values, *newest])
     figures = {row["session_id"]: _figures(row) for row in sums}
     found.sessions = [
         SessionFigures(

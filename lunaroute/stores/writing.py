@@ -20,6 +20,7 @@ from lunaroute._fast.words import words_once
 from lunaroute.errors import StoreError
 from lunaroute.records import (
     PAID,
+    TURNS,
     Closed,
     Exchange,
     Opened,
@@ -183,6 +184,8 @@ _ABANDONED = (
 )
 _PACK = "INSERT INTO packs (exchange, base, data) VALUES (?, ?, ?)"
 _ATTEMPT = "INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+# its response was fetched by another request, which is the turn now
+_FETCHED = "UPDATE exchanges SET kind = 'background' WHERE id = ? AND session_id = ? AND kind = 'queued'"
 _CALLED = (
     "INSERT INTO tool_calls (session_id, call_id, exchange, name, kind, arguments, arguments_bytes, called_ns) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
@@ -306,7 +309,7 @@ class Writing:
     # --- one exchange -----------------------------------------------------------------------------
     def _exchange(self, connection: sqlite3.Connection, exchange: Exchange) -> None:
         found = connection.execute(
-            "SELECT session_id, state, row FROM exchanges WHERE id = ?", (exchange.id,)
+            "SELECT session_id, state, row, kind FROM exchanges WHERE id = ?", (exchange.id,)
         ).fetchone()
         if found is not None and found[1] is not None:
             return  # given again
@@ -317,12 +320,17 @@ class Writing:
         counted = exchange.kind != "handshake"
         first = counted and (found is None or found[0] is None)
         session = self._later.session(self._session(exchange, row, first))
+        # what a request is for may only be known at its end
+        was_turn = found is not None and found[0] is not None and found[3] in TURNS
+        session["turns"] += int(exchange.kind in TURNS) - int(was_turn)
         for name in FACETS:
             value = getattr(exchange, name)
             if value and (name, value) not in self._facets:
                 self._facet(connection, name, value)
         if exchange.state is None:
             return
+        if exchange.kind == "turn" and exchange.continues and not exchange.request_body:
+            self._fetched(connection, exchange, session)
         later = self._later
         later.attempts += [
             (number, a.number, a.provider, a.origin, a.status, a.error, a.sent, a.reused, a.connect_ms, a.tls_ms)
@@ -338,6 +346,11 @@ class Writing:
             known = later.limits.get(told[:3])
             if known is None or known[3] <= told[3]:
                 later.limits[told[:3]] = told
+
+    def _fetched(self, connection: sqlite3.Connection, exchange: Exchange, session: dict[str, Any]) -> None:
+        if connection.execute(_FETCHED, (exchange.continues, exchange.session_id)).rowcount:
+            for name in ("turns", "usage_unknown", "cost_unknown"):
+                session[name] -= 1
 
     def _session(self, exchange: Exchange, row: dict[str, Any], first: bool) -> dict[str, Any]:
         ended = exchange.state is not None
@@ -355,7 +368,7 @@ class Writing:
             titled=exchange.kind == "title" and ended,
             jsonl_path=self.locate(exchange.session_id, exchange.started_ns),
             requests=int(first),
-            turns=int(first and exchange.kind == "turn"),
+            turns=0,
             model_used=exchange.model_used if ended and exchange.kind != "title" else None,
             # a refused handshake (426) is how a client is told to use HTTP
             errors=int(ended and exchange.state in ERRORS and counted),
@@ -406,9 +419,7 @@ class Writing:
         except StoreError:
             return None  # a damaged pack is nothing to build on
 
-    def _tools(
-        self, connection: sqlite3.Connection, exchange: Exchange, number: int, values: dict[str, Any]
-    ) -> None:
+    def _tools(self, connection: sqlite3.Connection, exchange: Exchange, number: int, values: dict[str, Any]) -> None:
         session = exchange.session_id
         for call in exchange.tool_calls:
             values["tool_calls"] += connection.execute(_CALLED, _call_row(session, number, call)).rowcount

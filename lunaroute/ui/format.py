@@ -26,6 +26,9 @@ CLIENTS = {
 }
 KINDS = {
     "turn": "Turn",
+    "queued": "Turn in the background",
+    "background": "Turn in the background",
+    "poll": "Look at a response",
     "title": "Title",
     "count": "Token count",
     "models": "Model list",

@@ -167,7 +167,9 @@ ASKED: list[tuple[str, str, str, tuple[str, ...], dict[str, Any], str]] = [
     ("broken-metadata", "POST", "/v1/responses", ("x-codex-turn-metadata: {",), TOOLS, "turn"),
     ("probe", "HEAD", "/api/hello", (), {}, "other"),
     ("batches", "POST", "/v1/messages/batches", (), {}, "other"),
-    ("get-response", "GET", "/v1/responses/resp_1", (), {}, "other"),
+    ("get-response", "GET", "/v1/responses/resp_1", (), {}, "poll"),
+    ("stop-response", "POST", "/v1/responses/resp_1/cancel", (), {}, "poll"),
+    ("items-of-response", "GET", "/v1/responses/resp_1/input_items", (), {}, "other"),
 ]
 
 

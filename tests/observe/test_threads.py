@@ -444,14 +444,14 @@ def test_the_memo_is_bounded_and_changes_nothing() -> None:
 # --- answers by id ------------------------------------------------------------------------------------
 def test_answers_are_found_by_their_id_within_their_scope() -> None:
     answers = Answers()
-    answers.told(b"a", "resp_1", "x-1", "s1")
-    answers.told(b"b", "resp_1", "y-1", "s2")
+    answers.told(b"a", "resp_1", Place("x-1", "s1"))
+    answers.told(b"b", "resp_1", Place("y-1", "s2"))
     assert answers.find(b"a", "resp_1") == Place("x-1", "s1")
     assert answers.find(b"b", "resp_1") == Place("y-1", "s2")
     assert answers.find(b"c", "resp_1") is None
-    answers.told(b"a", "resp_1", "x-9", "s1")
+    answers.told(b"a", "resp_1", Place("x-9", "s1"))
     assert answers.find(b"a", "resp_1") == Place("x-9", "s1")
-    answers.told(b"a", None, "x-2", "s1")
+    answers.told(b"a", None, Place("x-2", "s1"))
     assert answers.find(b"a", None) is None
     assert len(answers) == 2
 
@@ -459,7 +459,7 @@ def test_answers_are_found_by_their_id_within_their_scope() -> None:
 def test_answers_of_an_earlier_time_are_asked_for_and_memory_is_bounded() -> None:
     answers = Answers({"resp_0": Place("old-1", "s0")}.get, known=3)
     for number in range(1, 10):
-        answers.told(b"a", f"resp_{number}", f"x-{number}", "s")
+        answers.told(b"a", f"resp_{number}", Place(f"x-{number}", "s"))
     assert len(answers) == 3
     assert answers.find(b"a", "resp_0") == Place("old-1", "s0")
     assert answers.find(b"a", "resp_1") is None
