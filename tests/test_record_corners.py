@@ -139,3 +139,16 @@ def test_a_response_in_the_background_is_counted_once_when_it_is_fetched(serve: 
     assert (figures["turns"], figures["usage_unknown"], figures["output_tokens"]) == (2, 0, 1000)
     shown = luna.lunaroute("sessions", "show", session["session_id"]).stdout
     assert shown.count("the wallaby sleeps") >= 1, shown
+
+
+def test_neither_words_nor_a_common_field_make_another_client_opencode(serve: Serve) -> None:
+    asked = {"model": "gpt-5.5", "input": "write a blog title generator, ostrich style"}
+    with Upstream(documents(finished("def cassowary", "r1"))) as upstream:
+        luna = serve(upstream)
+        send(luna, "POST", "/v1/responses", asked, **{"user-agent": "MyCompanyApp/3.1", "x-session-id": "cust-77"})
+        stored(luna, 1)
+        assert luna.stop() == 0
+    assert luna.rows("SELECT session_id, client, turns FROM sessions") == [
+        {"session_id": "cust-77", "client": "mycompanyapp", "turns": 1}
+    ]
+    assert places(luna, "ostrich") == places(luna, "cassowary") == [1]

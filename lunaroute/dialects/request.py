@@ -54,6 +54,8 @@ _MODEL = re.compile(rb'"model"\s*:\s*"([^"\\]{1,256})"')
 _STREAM = re.compile(rb'"stream"\s*:\s*true')
 _LEGACY_USER = re.compile(r"_session_([0-9a-fA-F-]{36})$")
 _TAIL = 4096
+# how OpenCode's prompt for a title begins, in a text of its own near the front
+_TITLE_WORDS = re.compile(rb'"(?:system|instructions|content|text)"\s*:\s*"You are a title generator\b')
 
 
 def read(body: bytes, locate: bool = True) -> Request:
@@ -74,7 +76,7 @@ def read(body: bytes, locate: bool = True) -> Request:
         has_tools=_any_tools(found.tools),
         json_answer=mapping(mapping(found.output_config).get("format")).get("type") == "json_schema",
         compaction=find(body, b'"compaction_trigger"', max(0, len(body) - _TAIL)) >= 0,
-        title_words=find(body[:_TAIL], b"title generator") >= 0,
+        title_words=find(body[:_TAIL], b"title generator") >= 0 and _TITLE_WORDS.search(body, 0, _TAIL) is not None,
         session=_session(found),
         prompt_cache_key=text(found.prompt_cache_key),
         previous_response_id=text(found.previous_response_id),

@@ -29,6 +29,8 @@ _SIMPLE = (
     ("x-interaction-id", "vscode"),
     ("x-kilocode-taskid", "kilo"),
     ("x-mux-workspace-id", "mux"),
+    ("x-session-id", None),
+    ("x-session-affinity", None),
     ("session_id", None),
     ("conversation_id", None),
 )
@@ -91,17 +93,28 @@ def _codex(head: Head, request: Request) -> SessionKey | None:
 
 
 def _opencode(head: Head) -> SessionKey | None:
-    for name in ("x-opencode-session", "x-session-affinity", "x-session-id"):
+    for name in _OPENCODE if _is_opencode(head) else ():
         if session := head.get(name):
             parent = head.get("x-parent-session-id")
             return _key(plain(session), "x-session-id", "opencode", plain(parent) if parent else None)
     return None
 
 
+_OPENCODE = ("x-opencode-session", "x-session-affinity", "x-session-id")
+
+
+def _is_opencode(head: Head) -> bool:
+    """By its name, or by ids of its form: other programs have fields of these names, too."""
+    if head.get("user-agent").startswith("opencode/") or head.get("x-opencode-session"):
+        return True
+    return any(head.get(name).startswith("ses_") for name in _OPENCODE)
+
+
 def _simple(head: Head, request: Request, client: str | None) -> SessionKey | None:
     for name, named in _SIMPLE:
         if value := head.get(name):
-            return SessionKey(plain(value, name), name, named or client)
+            parent = head.get("x-parent-session-id") if name == "x-session-id" else ""
+            return _key(plain(value, name), name, named or client, plain(parent, name) if parent else None)
     if request.session:
         return SessionKey(plain(request.session, "body"), "metadata", client)
     if value := head.get(OPT_IN):
@@ -190,7 +203,8 @@ def kind_of(
     routed = dialect != dialects.OTHER and dialects.of_path(path) == dialects.OTHER
     if method != "POST" or not (named or routed):
         return "other"
-    if not request.has_tools and (request.title_words or (request.json_answer and head.get("x-app") == "cli")):
+    told = (request.title_words and _is_opencode(head)) or (request.json_answer and head.get("x-app") == "cli")
+    if told and not request.has_tools:
         return "title"
     return _claude_side(head, body) or "turn"
 

@@ -29,6 +29,7 @@ def found(fields: tuple[str, ...], body: dict[str, Any]) -> SessionKey | None:
     return identify(made, read(json.dumps(body).encode()), client_of(made)[0])
 
 
+OPENCODE = "user-agent: opencode/1.18.33 ai-sdk/provider-utils/4.0.23 runtime/bun/1.3.14"
 USER_ID = {"metadata": {"user_id": json.dumps({"device_id": "d", "session_id": UUID})}}
 SESSION = f"X-Claude-Code-Session-Id: {UUID}"
 BY_HEAD = "x-claude-code-session-id"
@@ -62,7 +63,18 @@ CASES: list[tuple[str, tuple[str, ...], dict[str, Any], SessionKey | None]] = [
         {"client_metadata": {"session_id": "s1", "thread_id": "t3"}},
         SessionKey("t3", "thread-id", "codex", parent="s1"),
     ),
-    ("opencode", ("x-session-affinity: s_1", "x-session-id: s_1"), {}, SessionKey("s_1", "x-session-id", "opencode")),
+    (
+        "opencode",
+        (OPENCODE, "x-session-affinity: s1", "x-session-id: s1"),
+        {},
+        SessionKey("s1", "x-session-id", "opencode"),
+    ),
+    (
+        "not-opencode",
+        ("User-Agent: MyCompanyApp/3.1", "x-session-id: cust-77"),
+        {},
+        SessionKey("cust-77", "x-session-id", "mycompanyapp"),
+    ),
     (
         "opencode-subagent",
         ("x-session-id: ses_2", "x-parent-session-id: ses_1"),
@@ -96,7 +108,7 @@ CASES: list[tuple[str, tuple[str, ...], dict[str, Any], SessionKey | None]] = [
         "nobody-is-its-own-parent",
         ("x-session-id: s1", "x-parent-session-id: s1"),
         {},
-        SessionKey("s1", "x-session-id", "opencode"),
+        SessionKey("s1", "x-session-id", None),
     ),
     ("opt-in", ("X-LunaRoute-Session: bug-42",), {}, SessionKey("bug-42", OPT_IN, None)),
     ("opt-in-words", ("X-LunaRoute-Session: fix the bug",), {}, SessionKey(plain("fix the bug", OPT_IN), OPT_IN, None)),
@@ -157,7 +169,9 @@ ASKED: list[tuple[str, str, str, tuple[str, ...], dict[str, Any], str]] = [
     ("one-model", "GET", "/v1/models/claude-opus-5-5", (), {}, "models"),
     ("claude-title", "POST", "/v1/messages", ("x-app: cli",), SCHEMA, "title"),
     ("sdk-with-schema", "POST", "/v1/messages", (), SCHEMA, "turn"),
-    ("opencode-title", "POST", "/v1/messages", (), {"system": "You are a title generator."}, "title"),
+    ("opencode-title", "POST", "/v1/messages", (OPENCODE,), {"system": "You are a title generator."}, "title"),
+    ("words-of-another-client", "POST", "/v1/messages", (), {"system": "You are a title generator."}, "turn"),
+    ("words-of-a-person", "POST", "/v1/messages", (OPENCODE,), {"input": "Write a title generator in C"}, "turn"),
     ("claude-compaction", "POST", "/v1/messages", ("x-claude-code-request-class: compaction",), TOOLS, "compaction"),
     ("codex-compaction", "POST", "/v1/responses", (CODEX % "compaction",), {}, "compaction"),
     ("codex-compact-path", "POST", "/v1/responses/compact", (), {}, "compaction"),
