@@ -92,8 +92,12 @@ def _any_tools(tools: Any) -> bool:
 
 
 def _session(found: _Fields) -> str | None:
-    """A session named in the body: Claude Code's user_id in its two forms, Cline's litellm_session_id."""
-    user = mapping(found.metadata).get("user_id")
+    """A session named in the body: user_id as Claude Code has it (JSON text, the legacy form) or as the object that
+    text stands for, a session_id of its own, Cline's litellm_session_id."""
+    about = mapping(found.metadata)
+    user = about.get("user_id")
+    if isinstance(user, dict) and (named := text(user.get("session_id"))):
+        return named
     if isinstance(user, str):
         if user.startswith("{"):
             named = text(mapping(loads(user.encode("utf-8", "replace"))).get("session_id"))
@@ -102,7 +106,7 @@ def _session(found: _Fields) -> str | None:
             named = match[1] if match else None
         if named:
             return named
-    return text(found.litellm_session_id)
+    return text(about.get("session_id")) or text(found.litellm_session_id)
 
 
 def _guess(body: bytes, locate: bool) -> Request:

@@ -31,13 +31,23 @@ def found(fields: tuple[str, ...], body: dict[str, Any]) -> SessionKey | None:
 
 OPENCODE = "user-agent: opencode/1.18.33 ai-sdk/provider-utils/4.0.23 runtime/bun/1.3.14"
 USER_ID = {"metadata": {"user_id": json.dumps({"device_id": "d", "session_id": UUID})}}
+CLAUDE_BODY = SessionKey(UUID, "metadata.user_id", "claude-code")
 SESSION = f"X-Claude-Code-Session-Id: {UUID}"
 BY_HEAD = "x-claude-code-session-id"
 BY_TURN = "x-codex-turn-metadata"
 TURN = 'x-codex-turn-metadata: {"session_id":"t1","thread_id":"t1","request_kind":"turn"}'
 CASES: list[tuple[str, tuple[str, ...], dict[str, Any], SessionKey | None]] = [
     ("claude-header", (CLAUDE, SESSION), {}, SessionKey(UUID, BY_HEAD, "claude-code")),
-    ("claude-body", (CLAUDE,), USER_ID, SessionKey(UUID, "metadata.user_id", "claude-code")),
+    ("claude-body", (CLAUDE,), USER_ID, CLAUDE_BODY),
+    ("claude-body-object", (CLAUDE,), {"metadata": {"user_id": {"session_id": UUID}}}, CLAUDE_BODY),
+    (
+        "object",
+        (),
+        {"metadata": {"user_id": {"session_id": "s 1"}}},
+        SessionKey(plain("s 1", "body"), "metadata", None),
+    ),
+    ("session-id", (), {"metadata": {"session_id": "s1"}}, SessionKey("s1", "metadata", None)),
+    ("no-session", (), {"metadata": {"user_id": {"session_id": 5}, "session_id": ""}}, None),
     (
         "claude-subagent",
         (CLAUDE, SESSION, f"x-claude-code-agent-id: {AGENT}"),
