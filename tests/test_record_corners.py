@@ -152,3 +152,21 @@ def test_neither_words_nor_a_common_field_make_another_client_opencode(serve: Se
         {"session_id": "cust-77", "client": "mycompanyapp", "turns": 1}
     ]
     assert places(luna, "ostrich") == places(luna, "cassowary") == [1]
+
+
+def test_the_same_question_once_more_is_another_conversation_unless_it_had_failed(serve: Serve) -> None:
+    left = [503, 200, 200, 200]
+
+    async def script(request: Request, wire: Wire) -> None:
+        await wire.body()
+        status = left.pop(0)
+        body = finished("hello", f"r{len(left)}") if status == 200 else {"error": {"message": "busy"}}
+        await wire.answer(status, [("Content-Type", "application/json")], json.dumps(body).encode())
+
+    with Upstream(script) as upstream:
+        luna = serve(upstream, {"providers": {"openai": {"http_client": {"max_retries": 0}}}})
+        for _ in range(4):
+            send(luna, "POST", "/v1/responses", {"model": "gpt-5.5", "input": "hi"})
+        stored(luna, 4)
+        assert luna.stop() == 0
+    assert sorted(row["requests"] for row in luna.sessions()) == [1, 1, 2]

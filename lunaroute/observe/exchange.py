@@ -16,6 +16,7 @@ from lunaroute.dialects.mend import mended
 from lunaroute.dialects.request import Request, first_words, project, read
 from lunaroute.dialects.values import clean, loads, mapping, text
 from lunaroute.observe.account import account, cost_kind
+from lunaroute.observe.answers import Answers, Place
 from lunaroute.observe.capture import TAIL_BYTES, Allowance, Capture
 from lunaroute.observe.heads import Head, status_of
 from lunaroute.observe.mask import Mask, Masker
@@ -26,9 +27,7 @@ from lunaroute.observe.threads import (
     SIGNAL as THREAD,
 )
 from lunaroute.observe.threads import (
-    Answers,
     Memo,
-    Place,
     Threads,
     Trail,
     answer_marks,
@@ -486,8 +485,8 @@ class Pending:
             context.answers.told(self._scope, facts.response_id, place)
         if self._trail is not None and record.state is State.OK:
             said = conversation(self.dialect, b"", kept).answer
-            if said is not None:
-                context.threads.answered(self._session_id, self._trail, answer_marks(said), self.wall_ns)
+            marks = answer_marks(said) if said is not None else []
+            context.threads.answered(self._session_id, self._trail, marks, self.wall_ns)
 
     def _tell_words(self, record: Exchange, facts: dialects.Facts, time_ns: int) -> None:
         """Tool calls, results, and the words that are new."""

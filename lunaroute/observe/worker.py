@@ -21,6 +21,7 @@ from typing import Any, Protocol, TypeVar
 from lunaroute._fast.ring import Reader
 from lunaroute.errors import LunaRouteError, StoreError
 from lunaroute.observe import billing, quiet
+from lunaroute.observe.answers import Answers, Place
 from lunaroute.observe.capture import Allowance
 from lunaroute.observe.control import Control
 from lunaroute.observe.desk import Desk, desk_path
@@ -31,7 +32,7 @@ from lunaroute.observe.news import Seen
 from lunaroute.observe.observer import Observer
 from lunaroute.observe.pricing import Prices
 from lunaroute.observe.sink import Sink, settled, weight
-from lunaroute.observe.threads import Answers, Place, Threads
+from lunaroute.observe.threads import Threads
 from lunaroute.records import Exchange, Json, Record
 from lunaroute.stores.files import open_private
 from lunaroute.stores.jsonl import JsonlStore

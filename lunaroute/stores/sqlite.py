@@ -456,15 +456,20 @@ class SqliteStore:
                 return None
         return (found[1] or "", b"".join(whole.pieces), texts) if whole is not None else None
 
-    def thread(self, digest: bytes) -> tuple[str, int] | None:
-        """(session, when it was last active, wall clock ns) of the conversation with this digest."""
+    def thread(self, digest: bytes) -> tuple[str, int, bool] | None:
+        """(session, when it was last active, wall clock ns, whether it has an answer) of the conversation with this
+        digest."""
         with self._looking() as connection:
             found = connection.execute(
-                "SELECT session_id, last_at FROM sessions WHERE thread = ? ORDER BY last_at DESC LIMIT 1", (digest,)
+                "SELECT session_id, last_at, EXISTS (SELECT 1 FROM exchanges AS e WHERE "
+                "e.session_id = sessions.session_id AND e.state = 'ok' AND e.kind != 'title') "
+                "FROM sessions WHERE thread = ? ORDER BY last_at DESC LIMIT 1",
+                (digest,),
             ).fetchone()
         if found is None:
             return None
-        return found[0], int(datetime.fromisoformat(found[1]).replace(tzinfo=UTC).timestamp() * 1e9)
+        last_ns = int(datetime.fromisoformat(found[1]).replace(tzinfo=UTC).timestamp() * 1e9)
+        return found[0], last_ns, bool(found[2])
 
     def response(self, response_id: str) -> tuple[str, str, bool] | None:
         """(exchange, session, whether it is whole) of a recent answer with this id."""
