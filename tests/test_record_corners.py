@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import time
 from collections.abc import Callable
 from typing import Any
+
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 from tests.conftest import Serve
 from tests.fakes import Request, Upstream, Wire
@@ -170,3 +174,37 @@ def test_the_same_question_once_more_is_another_conversation_unless_it_had_faile
         stored(luna, 4)
         assert luna.stop() == 0
     assert sorted(row["requests"] for row in luna.sessions()) == [1, 1, 2]
+
+
+def test_over_a_websocket_limits_and_the_reason_of_its_end_are_kept(serve: Serve) -> None:
+    window = {"used_percent": 42, "window_minutes": 300, "reset_after_seconds": 600}
+
+    async def script(request: Request, wire: Wire) -> None:
+        socket = await wire.websocket()
+        while (message := await socket.receive()) is not None:
+            await socket.send(json.dumps({"type": "codex.rate_limits", "rate_limits": {"primary": window}}))
+            begun = {"id": "resp_1", "model": "gpt-5.5", "status": "in_progress"}
+            await socket.send(json.dumps({"type": "response.created", "response": begun}))
+            if json.loads(message)["input"] == "go":
+                await socket.send(json.dumps({"type": "response.completed", "response": finished("ok", "resp_1")}))
+            else:
+                await socket.close(1011)
+                return
+
+    with Upstream(script) as upstream:
+        luna = serve(upstream)
+        url = f"ws://127.0.0.1:{luna.port}/v1/responses"
+        with connect(url, additional_headers={"authorization": OPENAI["authorization"]}) as socket:
+            for asked in ("go", "break"):
+                socket.send(json.dumps({"type": "response.create", "model": "gpt-5.5", "input": asked}))
+                with contextlib.suppress(ConnectionClosed):
+                    while json.loads(socket.recv(timeout=20))["type"] != "response.completed":
+                        pass
+        stored(luna, 3)
+        assert luna.stop() == 0
+    rows = luna.rows("SELECT state, error FROM exchanges WHERE id LIKE '%-%-2' OR kind = 'handshake' ORDER BY row")
+    said = "the provider closed the WebSocket (1011)"
+    assert [tuple(row.values()) for row in rows] == [("upstream_error", said)] * 2
+    assert luna.rows("SELECT name, used, window_minutes FROM limits") == [
+        {"name": "primary", "used": 0.42, "window_minutes": 300.0}
+    ]

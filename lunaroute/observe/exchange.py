@@ -35,7 +35,7 @@ from lunaroute.observe.threads import (
     scope_of,
     trail_of,
 )
-from lunaroute.records import PAID, Attempt, Exchange, Opened, SessionKey, State, Timings, Usage
+from lunaroute.records import PAID, Attempt, Exchange, Limit, Opened, SessionKey, State, Timings, Usage
 from lunaroute.tap import ATTEMPT_HEADER, FLAG_WRITTEN
 
 _SESSIONS_KNOWN = 4096
@@ -147,6 +147,7 @@ class Pending:
         self._trail: Trail | None = None
         self.thread: bytes | None = None
         self.continues: str | None = None
+        self.quota: list[Limit] = []  # told in the answer itself
         self._called: list[int] = []  # when each tool call was complete
         # of the answer, not yet read; and when each piece came
         self._pieces: list[bytes] = []
@@ -472,7 +473,11 @@ class Pending:
         record.cost_kind = cost_kind(self.head)
         if self.response_head is not None:
             record.limits = limits(record.response_headers, self.wall_at(time_ns))
-            record.credential = account(self.head, self._context.account_key) if record.limits else None
+        if self.quota:
+            told = {limit.name for limit in self.quota}
+            record.limits = [*self.quota, *(limit for limit in record.limits if limit.name not in told)]
+        if record.limits:
+            record.credential = account(self.head, self._context.account_key)
         if record.kind == "title" and record.state is State.OK:
             record.title = self._named(record)
         self._tell_words(record, facts, time_ns)
