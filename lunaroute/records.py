@@ -23,7 +23,7 @@ class State(StrEnum):
     INTERRUPTED = "interrupted"
 
 
-PAID = frozenset(("turn", "queued", "title", "prewarm", "compaction", "probe"))
+PAID = frozenset(("turn", "queued", "title", "prewarm", "compaction", "probe", "embedding"))
 """Kinds of exchanges that a vendor bills. Counts, lists of models and handshakes cost nothing.
 
 A response in the background is `queued`, what it costs unknown, until somebody has fetched it: then the request that

@@ -208,3 +208,26 @@ def test_over_a_websocket_limits_and_the_reason_of_its_end_are_kept(serve: Serve
     assert luna.rows("SELECT name, used, window_minutes FROM limits") == [
         {"name": "primary", "used": 0.42, "window_minutes": 300.0}
     ]
+
+
+def test_embeddings_and_the_main_step_beside_an_adviser_s_are_paid_for(serve: Serve) -> None:
+    adviser = {"type": "advisor_message", "model": "claude-opus-4-6", "input_tokens": 10, "output_tokens": 10}
+    usage = {"input_tokens": 1000, "output_tokens": 1000, "iterations": [adviser]}
+    advised = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-opus-4-6", "usage": usage,
+               "content": [{"type": "text", "text": "ok"}], "stop_reason": "end_turn"}  # fmt: skip
+    vectors = {"object": "list", "model": "text-embedding-3-small", "data": [{"embedding": [0.5, 0.25], "index": 0}],
+               "usage": {"prompt_tokens": 1_000_000, "total_tokens": 1_000_000}}  # fmt: skip
+    with Upstream(documents(advised, vectors, {**vectors, "model": "house-embedder"})) as upstream:
+        luna = serve(upstream)
+        ask(luna, turn(user("hi")))
+        for model in ("text-embedding-3-small", "house-embedder"):
+            send(luna, "POST", "/v1/embeddings", {"model": model, "input": "some words"})
+        stored(luna, 3)
+        assert luna.stop() == 0
+    rows = luna.rows("SELECT kind, input_tokens, round(cost_usd, 6) AS usd FROM exchanges ORDER BY row")
+    # claude-opus-4-6: 5 and 25 dollars per million; text-embedding-3-small: 2 cents
+    assert [tuple(row.values()) for row in rows] == [
+        ("turn", 1000, 0.0303),
+        ("embedding", 1_000_000, 0.02),
+        ("embedding", 1_000_000, None),
+    ]

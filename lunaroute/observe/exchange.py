@@ -343,7 +343,7 @@ class Pending:
             key = self._thread(body, before.session if before is not None else None)
         if key is None:
             # lists of models, probes and the like belong to no conversation: one session for all of a run
-            if self.kind in ("models", "poll", "other") and self.transport == "http":
+            if self.kind in ("models", "poll", "embedding", "other") and self.transport == "http":
                 key = SessionKey(f"{context.boot_id}-other", "none")
             else:
                 key = SessionKey(self.own_session, OWN, self.client)

@@ -165,7 +165,7 @@ def _client(agent: str, codex: bool) -> tuple[str | None, str | None]:
 # --- what for ---------------------------------------------------------------------------------------
 KINDS = (
     *("turn", "queued", "background", "poll", "title", "count", "models", "prewarm", "compaction", "probe"),
-    *("handshake", "other"),
+    *("embedding", "handshake", "other"),
 )
 # bodies of a client's side calls are small; nothing is searched in others
 _SMALL = 2048
@@ -199,6 +199,8 @@ def kind_of(
         return "compaction"
     if asked == "prewarm" or not request.generate:
         return "prewarm"
+    if last == "embeddings" and method == "POST":
+        return "embedding"
     named = last in ("messages", "completions", "responses")
     routed = dialect != dialects.OTHER and dialects.of_path(path) == dialects.OTHER
     if method != "POST" or not (named or routed):

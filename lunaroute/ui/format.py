@@ -29,6 +29,7 @@ KINDS = {
     "queued": "Turn in the background",
     "background": "Turn in the background",
     "poll": "Look at a response",
+    "embedding": "Embedding",
     "title": "Title",
     "count": "Token count",
     "models": "Model list",
