@@ -231,3 +231,50 @@ def test_embeddings_and_the_main_step_beside_an_adviser_s_are_paid_for(serve: Se
         ("embedding", 1_000_000, 0.02),
         ("embedding", 1_000_000, None),
     ]
+
+
+def chat_call(command: str) -> Json:
+    call = {"id": "call_0", "type": "function", "function": {"name": "sh", "arguments": json.dumps({"c": command})}}
+    return {"role": "assistant", "content": None, "tool_calls": [call]}
+
+
+def test_a_server_that_counts_its_calls_anew_with_each_answer(serve: Serve) -> None:
+    """The same id each time, and the same words as result: each call is a row with its own result."""
+    history: list[Json] = [user("look around, please")]
+    scripted = [
+        {"id": f"chatcmpl-{n}", "object": "chat.completion", "model": "local", "usage": {"prompt_tokens": 1},
+         "choices": [{"index": 0, "message": chat_call(f"ls {n}"), "finish_reason": "tool_calls"}]}
+        for n in range(3)
+    ]  # fmt: skip
+    with Upstream(documents(*scripted)) as upstream:
+        luna = serve(upstream)
+        for number in range(3):
+            send(luna, "POST", "/v1/chat/completions", {"model": "local", "messages": history})
+            history += [chat_call(f"ls {number}"), {"role": "tool", "tool_call_id": "call_0", "content": "nothing"}]
+        stored(luna, 3)
+        assert luna.stop() == 0
+    (session,) = luna.sessions()
+    assert session["tool_calls"] == 3
+    rows = luna.rows("SELECT arguments, result_bytes FROM tool_calls ORDER BY exchange")
+    assert [tuple(row.values()) for row in rows] == [
+        ('{"c": "ls 0"}', 7),
+        ('{"c": "ls 1"}', 7),
+        ('{"c": "ls 2"}', None),
+    ]
+
+
+def test_a_result_that_comes_under_another_session_reaches_its_call(serve: Serve) -> None:
+    asked = {"role": "assistant", "content": [{"type": "tool_use", "id": "toolu_long_enough_7", "name": "Bash"}]}
+    block = {"type": "tool_result", "tool_use_id": "toolu_long_enough_7", "content": "bad", "is_error": True}
+    one = [start(input_tokens=20, output_tokens=1), call(0, "toolu_long_enough_7", "ls"), end("tool_use")]
+    with Upstream(answers(one, reply("two"))) as upstream:
+        luna = serve(upstream)
+        ask(luna, turn(user("go")), **{"x-lunaroute-session": "before"})
+        ask(luna, turn(user("go"), asked, {"role": "user", "content": [block]}), **{"x-lunaroute-session": "fork"})
+        stored(luna, 2)
+        assert luna.stop() == 0
+    assert luna.rows("SELECT session_id, success, result_bytes FROM tool_calls") == [
+        {"session_id": "before", "success": 0, "result_bytes": 3}
+    ]
+    failures = {row["session_id"]: row["tool_failures"] for row in luna.sessions()}
+    assert failures == {"before": 1, "fork": 0}

@@ -498,6 +498,7 @@ class Pending:
         if record.kind not in TOLD:
             return
         mask = self._mask
+        calls = [call.id for call in facts.tool_calls]
         self._called += [time_ns] * (len(facts.tool_calls) - len(self._called))
         for number, (call, at) in enumerate(zip(facts.tool_calls, self._called, strict=True), start=1):
             call.id = mask.text(call.id) or f"{self.id}-t{number}"
@@ -512,7 +513,7 @@ class Pending:
                 result.id, result.seen_ns = mask.text(result.id), self.wall_ns
             record.texts = self._news.texts
         record.texts += facts.texts
-        self._context.seen.answer(self._session_id, facts.texts)
+        self._context.seen.answer(self._session_id, facts.texts, calls)
         if not mask.clear([said.text for said in record.texts]):
             for said in record.texts:
                 said.text = mask.text(said.text)

@@ -11,17 +11,18 @@ still news to the next request, which brings it again.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from lunaroute._fast.cuts import Cuts, cut
 from lunaroute.dialects.prompt import message_of, results_of, texts_of
-from lunaroute.dialects.values import loads
+from lunaroute.dialects.values import loads, mapping
 from lunaroute.records import Text, ToolResult
 
 KNOWN = 120_000  # marks of all sessions together: some 8 MB
 TEXT_LIMIT = 1024 * 1024  # characters of one exchange that are kept for the search
 RESULT_TEXT = 0  # of a result's words none are kept here: they are among the texts
+SHORT_ID = 12  # a call id below this length is counted anew with each answer by some servers
 READ = frozenset(("messages", "input", "system", "instructions", "prompt"))
 
 
@@ -42,6 +43,7 @@ class Seen:
     def __init__(self, recall: Callable[[str], tuple[str, bytes, list[str]] | None] = lambda session: None) -> None:
         self._recall = recall
         self._sessions: OrderedDict[str, set[int]] = OrderedDict()
+        self._called: dict[str, set[str]] = {}  # short ids of the calls in a session's last answer
         self._held = 0
 
     def __repr__(self) -> str:
@@ -52,13 +54,18 @@ class Seen:
         known: set[int] = set() if session is None else self._of(session)
         before = len(known)
         news = _read(known, dialect, body, cuts)
+        if session in self._called:
+            news = news._replace(results=_returned(self._called.pop(session), news.results, dialect, body, cuts))
         if session is not None:
             self._grew(session, len(known) - before)
         return news
 
-    def answer(self, session: str, texts: list[Text]) -> None:
-        """What was answered comes back in the next request, and is no news then."""
+    def answer(self, session: str, texts: list[Text], calls: Iterable[str] = ()) -> None:
+        """What was answered comes back in the next request, and is no news then; of its calls the results will be."""
         known = self._sessions.get(session)
+        short = {call for call in calls if 0 < len(call) < SHORT_ID}
+        if short and known is not None:
+            self._called[session] = short
         if known is not None:
             before = len(known)
             known.update(_print(text) for text in texts)
@@ -80,7 +87,9 @@ class Seen:
     def _grew(self, session: str, count: int) -> None:
         self._held += count
         while self._held > KNOWN and self._sessions:
-            self._held -= len(self._sessions.popitem(last=False)[1])
+            session, known = self._sessions.popitem(last=False)
+            self._held -= len(known)
+            self._called.pop(session, None)
 
 
 def _print(text: Text) -> int:
@@ -133,6 +142,21 @@ def _read(known: set[int], dialect: str, body: bytes, cuts: Cuts, room: int = TE
             read.pop(new.element, None)
     known.update(here, *read.values())
     return News(texts, results)
+
+
+def _returned(called: set[str], results: list[ToolResult], dialect: str, body: bytes, cuts: Cuts) -> list[ToolResult]:
+    """Results of the calls last made, also where an earlier one had the same id and maybe the same words."""
+    found = list(results)
+    for key, start, end, _, _ in reversed(cuts.elements):
+        if key not in ("messages", "input"):
+            continue
+        value = loads(body[start:end])
+        entry = mapping(value)
+        if entry.get("role") == "assistant" or str(entry.get("type")).endswith("_call"):
+            break
+        known = {result.id for result in results}
+        found += [each for each in results_of(dialect, value, RESULT_TEXT) if each.id in called - known]
+    return found
 
 
 def _chosen(found: list[_New], room: int) -> tuple[list[Text], list[_New]]:

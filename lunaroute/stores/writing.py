@@ -190,6 +190,11 @@ _CALLED = (
     "INSERT INTO tool_calls (session_id, call_id, exchange, name, kind, arguments, arguments_bytes, called_ns) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 )
+# some servers count their calls anew with each answer: the id belongs to the newest, earlier ones get their exchange's
+_SHORT_ID = 12
+_CALLED_BEFORE = (
+    "UPDATE tool_calls SET call_id = call_id || '~' || exchange WHERE session_id = ? AND call_id = ? AND exchange != ?"
+)
 # the first request that brings a result counts, however often the history is sent again
 _RESULT = """
 UPDATE tool_calls SET result_exchange = ?1, result_bytes = ?2, success = ?3,
@@ -203,6 +208,7 @@ _LIMIT = (
     "WHERE seen_ns <= excluded.seen_ns"
 )
 RECALLED = 8
+_ELSEWHERE = 500  # results that are looked for among the calls of other sessions
 FACETS = ("model_used", "client", "provider", "project")
 FACETS_KNOWN = 10_000
 
@@ -421,19 +427,41 @@ class Writing:
 
     def _tools(self, connection: sqlite3.Connection, exchange: Exchange, number: int, values: dict[str, Any]) -> None:
         session = exchange.session_id
+        # results first: an answer may use the id of the call that its request has brought the result of
+        missing = [each for each in exchange.tool_results if not self._result(connection, values, number, each)]
+        if missing:
+            self._results_elsewhere(connection, number, missing)
         for call in exchange.tool_calls:
+            if len(call.id) < _SHORT_ID:
+                connection.execute(_CALLED_BEFORE, (session, call.id, number))
             values["tool_calls"] += connection.execute(_CALLED, _call_row(session, number, call)).rowcount
             if call.result is not None:
-                values["tool_failures"] += self._result(connection, session, number, call.result)
-        for result in exchange.tool_results:
-            values["tool_failures"] += self._result(connection, session, number, result)
+                self._result(connection, values, number, call.result)
 
-    def _result(self, connection: sqlite3.Connection, session: str, number: int, result: ToolResult) -> int:
-        """1 where this is the first word of a failure."""
+    def _result(self, connection: sqlite3.Connection, of: dict[str, Any], number: int, result: ToolResult) -> bool:
+        """Whether a call of this session has waited for it; a failure is added to the session's."""
         success = None if result.success is None else int(result.success)
-        values = (number, result.result_bytes, success, result.seen_ns, session, result.id)
+        values = (number, result.result_bytes, success, result.seen_ns, of["session_id"], result.id)
         first = connection.execute(_RESULT, values).rowcount
-        return first if success == 0 else 0
+        of["tool_failures"] += first if success == 0 else 0
+        return bool(first)
+
+    def _results_elsewhere(self, connection: sqlite3.Connection, number: int, results: list[ToolResult]) -> None:
+        """A conversation that is forked or resumed goes on under another id than its last calls were made under."""
+        long = {result.id: result for result in results[-_ELSEWHERE:] if len(result.id) >= _SHORT_ID}
+        marks = ", ".join("?" * len(long))
+        waiting = connection.execute(
+            f"SELECT session_id, call_id FROM tool_calls WHERE result_exchange IS NULL AND call_id IN ({marks})",
+            list(long),
+        ).fetchall()
+        for session, ident in waiting:
+            told = self._later.sessions.get(session)
+            of = told if told is not None else {"session_id": session, "tool_failures": 0}
+            self._result(connection, of, number, long[ident])
+            if told is None and of["tool_failures"]:
+                connection.execute(
+                    "UPDATE sessions SET tool_failures = tool_failures + 1 WHERE session_id = ?", (session,)
+                )
 
     def _facet(self, connection: sqlite3.Connection, name: str, value: str) -> None:
         if len(self._facets) >= FACETS_KNOWN:
