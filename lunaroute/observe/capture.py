@@ -12,8 +12,8 @@ import zstandard
 
 from lunaroute.observe.decode import Decoder
 
-# decoded output beyond what is kept is still read for its facts, up to this many times the limit
-_DECODE_FACTOR = 2
+# decoded output beyond what is kept is still read for its facts, piece by piece; this ends what no answer is
+DECODED_BYTES = 256 * 1024 * 1024
 # many requests of megabytes can be open: what is so much is compressed while it comes, and the rest of it when it waits
 FRAME_BYTES = 1 << 20
 REST_BYTES = 128 * 1024
@@ -59,7 +59,7 @@ class Capture:
 
     def __init__(self, allowance: Allowance, content_encoding: str = "", *, tail_bytes: int = 0) -> None:
         self._allowance = allowance
-        self._decoder = Decoder(content_encoding, allowance.total * _DECODE_FACTOR)
+        self._decoder = Decoder(content_encoding, max(allowance.total, DECODED_BYTES))
         self._pieces: list[bytes] = []
         self._joined = 0  # how many of the pieces are joined ones
         self._kept = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 from typing import Any
 
 import pytest
@@ -376,3 +377,20 @@ def test_a_request_beyond_the_limit_still_tells_its_facts() -> None:
     assert results[:2] + results[-1:] == ["toolu_long_enough_1", "toolu_long_enough_2", "toolu_long_enough_30"]
     assert len(done.request_body) <= 40_000
     assert body.startswith(done.request_body)
+
+
+@pytest.mark.parametrize("coded", [False, True], ids=["as it is", "gzip"])
+@pytest.mark.parametrize("stream", [False, True], ids=["document", "stream"])
+def test_a_large_answer_tells_what_it_cost_however_it_is_coded(coded: bool, stream: bool) -> None:
+    words = random.Random(1).randbytes(200_000).hex()
+    reply = message(words, input_tokens=11, output_tokens=22)
+    if not stream:
+        usage = {"input_tokens": 11, "output_tokens": 22}
+        whole = {"id": "m", "type": "message", "model": "m", "content": [{"type": "text", "text": words}]}
+        reply = json.dumps({**whole, "stop_reason": "end_turn", "usage": usage}).encode()
+    fields = (("Content-Encoding", "gzip"),) if coded else ()
+    sent = gzip.compress(reply) if coded else reply
+    done = last(run(observer(limit=50_000), post(1, "/v1/messages", ask(), sent, reply_fields=fields)))
+    assert (done.truncated, done.response_decode_error, done.state) == (True, None, State.OK)
+    assert (done.usage.input_tokens, done.usage.output_tokens, done.stop_reason) == (11, 22, "end_turn")
+    assert len(done.response_body) <= 50_000
