@@ -140,6 +140,7 @@ class Worker:
         recording = self._config["session_recording"]
         resume = Resume(finished=frozenset(), running=frozenset(), places={})
         self._sqlite: SqliteStore | None = None
+        self._jsonl: JsonlStore | None = None
         if not recording["enabled"]:
             return resume
         retention = recording["jsonl"]["retention"]
@@ -152,6 +153,7 @@ class Worker:
             replayed=self._reader.counters()["observer_restarts_total"] > 0,
         )
         if recording["jsonl"]["enabled"]:
+            self._jsonl = jsonl
             self._sinks.append(self._sink(jsonl))
         if recording["sqlite"]["enabled"]:
             kept = recording["sqlite"]["retention"]
@@ -182,7 +184,7 @@ class Worker:
         if self._sqlite is not None and self._sqlite.is_open:
             with contextlib.suppress(StoreError):
                 return self._sqlite.last_sequence(session)
-        return 0
+        return self._jsonl.last_sequence(session) if self._jsonl is not None else 0
 
     def _asked_store(self, ask: Callable[[SqliteStore, Any], Value | None]) -> Callable[[Any], Value | None]:
         """A question to the database that has no answer while it cannot be read."""
