@@ -70,6 +70,10 @@ class Numbers:
         entry[0] += 1
         return entry[0]
 
+    def forget(self, session: str) -> None:
+        """The store has given its exchanges other numbers."""
+        self._known.pop(session, None)
+
     def wants_project(self, session: str) -> bool:
         """True for a session's first turns: in one of them a client names its folder, if it does at all."""
         entry = self._known.get(session)

@@ -113,6 +113,7 @@ class Worker:
         self._masker = Masker(secrets)
         self._desk: Desk | None = None
         self._orders: Orders | None = None
+        self._numbers = Numbers(self._last_sequence)
         resume = self._open_stores()
         self._known_prices = self._prices()
         recording = self._config["session_recording"]
@@ -120,7 +121,7 @@ class Worker:
             Context(
                 boot_id=start["boot_id"],
                 masker=self._masker,
-                numbers=Numbers(self._last_sequence),
+                numbers=self._numbers,
                 budget=Allowance(BUDGET_BYTES),
                 capture_limit=int(recording["capture_limit_mb"] * 1024 * 1024),
                 places=resume.places,
@@ -166,7 +167,14 @@ class Worker:
             if recording["jsonl"]["enabled"]:
                 self._sqlite.locate_by(jsonl.locate)
             self._sinks.append(self._sink(self._sqlite))
-            self._orders = Orders(self._sqlite, jsonl, price=self._new_prices, fill=self._fill, now=self._clock.now)
+            self._orders = Orders(
+                self._sqlite,
+                jsonl,
+                price=self._new_prices,
+                fill=self._fill,
+                now=self._clock.now,
+                renumbered=self._renumbered,
+            )
         for sink in self._sinks:
             sink.write([])
         with contextlib.suppress(StoreError):
@@ -181,10 +189,14 @@ class Worker:
         return Sink(store, warn=self._warn, clock=time.monotonic)
 
     def _last_sequence(self, session: str) -> int:
-        if self._sqlite is not None and self._sqlite.is_open:
-            with contextlib.suppress(StoreError):
-                return self._sqlite.last_sequence(session)
+        last = self._asked_store(lambda store, ident: store.last_sequence(ident))(session)
+        if last:
+            return last
+        # there is no database, or it was lost: what its files tell may come back by an import
         return self._jsonl.last_sequence(session) if self._jsonl is not None else 0
+
+    def _renumbered(self, session: str) -> None:
+        self._numbers.forget(session)
 
     def _asked_store(self, ask: Callable[[SqliteStore, Any], Value | None]) -> Callable[[Any], Value | None]:
         """A question to the database that has no answer while it cannot be read."""

@@ -408,6 +408,21 @@ class SqliteStore:
         finally:
             self._writing.locate = locate
 
+    def renumber(self, session_id: str) -> bool:
+        """Number a session's exchanges by their time, where two have the same number; whether that was so."""
+        with self._transaction() as connection:
+            rows = connection.execute(
+                "SELECT row, sequence FROM exchanges WHERE session_id = ? ORDER BY started_ns, sequence, row",
+                (session_id,),
+            ).fetchall()
+            if len({number for _, number in rows}) == len(rows):
+                return False
+            connection.executemany(
+                "UPDATE exchanges SET sequence = ? WHERE row = ?",
+                [(number, row) for number, (row, _) in enumerate(rows, start=1)],
+            )
+        return True
+
     def known(self, ids: Sequence[str]) -> set[str]:
         """Which of these exchanges are here, in whatever state."""
         with self._transaction() as connection:
