@@ -186,6 +186,8 @@ class Observer:
         tunnel = self._tunnels.pop(exchange, None)
         if tunnel is not None:
             records += self._unseen(tunnel.close(state, error, time_ns, lost))
+            if tunnel.fault is not None:
+                state, error = State.UPSTREAM_ERROR, tunnel.fault
         if pending.outgrown:
             records.append(pending.requested())
         return [

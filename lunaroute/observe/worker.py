@@ -21,6 +21,7 @@ from typing import Any, Protocol, TypeVar
 from lunaroute._fast.ring import Reader
 from lunaroute.errors import LunaRouteError, StoreError
 from lunaroute.observe import billing, quiet
+from lunaroute.observe.answers import Answers, Place
 from lunaroute.observe.capture import Allowance
 from lunaroute.observe.control import Control
 from lunaroute.observe.desk import Desk, desk_path
@@ -32,7 +33,7 @@ from lunaroute.observe.news import Seen
 from lunaroute.observe.observer import Observer
 from lunaroute.observe.pricing import Prices
 from lunaroute.observe.sink import Sink, settled, weight
-from lunaroute.observe.threads import Answers, Place, Threads
+from lunaroute.observe.threads import Threads
 from lunaroute.records import Exchange, Json, Record
 from lunaroute.stores.files import open_private
 from lunaroute.stores.jsonl import JsonlStore
@@ -117,6 +118,7 @@ class Worker:
         self._masker = Masker(secrets)
         self._desk: Desk | None = None
         self._orders: Orders | None = None
+        self._numbers = Numbers(self._last_sequence)
         resume = self._open_stores()
         self._known_prices = self._prices()
         recording = self._config["session_recording"]
@@ -124,7 +126,7 @@ class Worker:
             Context(
                 boot_id=start["boot_id"],
                 masker=self._masker,
-                numbers=Numbers(self._last_sequence),
+                numbers=self._numbers,
                 budget=Allowance(BUDGET_BYTES),
                 capture_limit=int(recording["capture_limit_mb"] * 1024 * 1024),
                 places=resume.places,
@@ -144,6 +146,7 @@ class Worker:
         recording = self._config["session_recording"]
         resume = Resume(finished=frozenset(), running=frozenset(), places={})
         self._sqlite: SqliteStore | None = None
+        self._jsonl: JsonlStore | None = None
         if not recording["enabled"]:
             return resume
         retention = recording["jsonl"]["retention"]
@@ -156,6 +159,7 @@ class Worker:
             replayed=self._reader.counters()["observer_restarts_total"] > 0,
         )
         if recording["jsonl"]["enabled"]:
+            self._jsonl = jsonl
             self._sinks.append(self._sink(jsonl))
         if recording["sqlite"]["enabled"]:
             kept = recording["sqlite"]["retention"]
@@ -168,7 +172,14 @@ class Worker:
             if recording["jsonl"]["enabled"]:
                 self._sqlite.locate_by(jsonl.locate)
             self._sinks.append(self._sink(self._sqlite))
-            self._orders = Orders(self._sqlite, jsonl, price=self._new_prices, fill=self._fill, now=self._clock.now)
+            self._orders = Orders(
+                self._sqlite,
+                jsonl,
+                price=self._new_prices,
+                fill=self._fill,
+                now=self._clock.now,
+                renumbered=self._renumbered,
+            )
         for sink in self._sinks:
             sink.write([])
         with contextlib.suppress(StoreError):
@@ -183,10 +194,14 @@ class Worker:
         return Sink(store, warn=self._warn, clock=time.monotonic)
 
     def _last_sequence(self, session: str) -> int:
-        if self._sqlite is not None and self._sqlite.is_open:
-            with contextlib.suppress(StoreError):
-                return self._sqlite.last_sequence(session)
-        return 0
+        last = self._asked_store(lambda store, ident: store.last_sequence(ident))(session)
+        if last:
+            return last
+        # there is no database, or it was lost: what its files tell may come back by an import
+        return self._jsonl.last_sequence(session) if self._jsonl is not None else 0
+
+    def _renumbered(self, session: str) -> None:
+        self._numbers.forget(session)
 
     def _asked_store(self, ask: Callable[[SqliteStore, Any], Value | None]) -> Callable[[Any], Value | None]:
         """A question to the database that has no answer while it cannot be read."""

@@ -20,11 +20,14 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from lunaroute.errors import StoreError
 from lunaroute.records import Closed, Exchange, Opened, Record
 from lunaroute.stores import lines, packing
 from lunaroute.stores.files import open_private, private_folder
-from lunaroute.stores.reading import packed
+from lunaroute.stores.reading import Trouble, numbered, packed
+from lunaroute.stores.reading import found as either_form
 from lunaroute.stores.upkeep import Keep
 
 # open files; the least recently used is closed first
@@ -47,6 +50,13 @@ _TOLD_KEPT = 64
 _FORMS = ("", ".zst", ".part", ".zst.part", ".zst.damaged")
 _PIECE = 1 << 20  # bytes written at once, about
 _STEP = 100  # files looked at in one step of upkeep
+
+
+class _Numbered(msgspec.Struct):
+    sequence: int = 0
+
+
+_numbered = msgspec.json.Decoder(_Numbered)
 
 
 class _File:
@@ -199,6 +209,19 @@ class JsonlStore:
             if len(self._paths) > _PATHS_KNOWN:
                 self._paths.popitem(last=False)
         return path
+
+    def last_sequence(self, session_id: str) -> int:
+        """The highest number that an exchange has in the session's file; 0 where there is none."""
+        name, last = f"session_{session_id}.jsonl", 0
+        for day in self._days(newest_first=True):
+            path = either_form(day / name)
+            if path.exists():
+                for line in numbered(path):
+                    if not isinstance(line, Trouble):
+                        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+                            last = max(last, _numbered.decode(line[1]).sequence)
+                break
+        return last
 
     def _days(self, newest_first: bool = False) -> list[Path]:
         try:
