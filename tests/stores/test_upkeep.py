@@ -100,7 +100,7 @@ def test_by_age_the_old_goes_and_nothing_else(kept: Kept) -> None:
     )
     sums = kept.ask("SELECT * FROM sessions WHERE session_id = 'both'")
     kept.tend()
-    assert kept.ids() == {3, 4, 5}
+    assert kept.ids() == {3, 4, 5} and kept.store.removed == 3
     assert kept.column("SELECT session_id FROM sessions ORDER BY 1") == ["both", "new", "running"]
     assert kept.ask("SELECT * FROM sessions WHERE session_id = 'both'") == sums, "what it cost is still true"
     assert kept.column("SELECT count(*) FROM attempts") == [2]
