@@ -13,7 +13,6 @@ import json
 import os
 import random
 import signal
-import socket
 import sqlite3
 import ssl
 import time
@@ -27,7 +26,7 @@ from websockets.sync.client import connect
 
 from tests.fakes import Request, Upstream, Wire
 from tests.faults import Gate
-from tests.running import PATIENCE, Running, processes_of
+from tests.running import PATIENCE, Running, nobody, processes_of
 
 Json = dict[str, Any]
 Scrape = dict[str, dict[tuple[tuple[str, str], ...], float]]
@@ -191,9 +190,7 @@ class Watched:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Watched]:
-        with self.plain, self.tls, socket.create_server(("127.0.0.1", 0)) as taken:
-            down = taken.getsockname()[1]
-            taken.close()
+        with self.plain, self.tls, nobody() as down:
             openai = {
                 "base_url": f"{self.tls.url}/v1",
                 "ca_file": str(self._folder / "ca.pem"),

@@ -274,6 +274,12 @@ class Pool(relay.Pool):
             if hasattr(socket, name):
                 sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
+    def facts(self) -> dict[str, Any]:
+        """For /readyz: connections, and requests that wait for one."""
+        return {
+            "origin": str(self.origin), "open": self.opened, "idle": len(self.idle), "waiting": len(self.waiters)
+        }  # fmt: skip
+
     def __repr__(self) -> str:
         return f"<Pool {self.origin} idle {len(self.idle)} open {self.opened} waiting {len(self.waiters)}>"
 

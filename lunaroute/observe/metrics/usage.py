@@ -105,9 +105,7 @@ class Tools:
 class Quota(Collector):
     """The newest word of each rate-limit window. One that has begun anew since is not shown: nobody knows its use."""
 
-    def __init__(
-        self, registry: CollectorRegistry, labels: Labels, wall: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, registry: CollectorRegistry, labels: Labels, wall: Callable[[], float] = time.time) -> None:
         self._labels = labels
         self._wall = wall
         self._windows: dict[tuple[str, str, str], tuple[float, float | None, float]] = {}
