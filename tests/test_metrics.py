@@ -71,6 +71,15 @@ def test_the_table_has_all_families(seen: Seen) -> None:
     assert len(FAMILIES) >= 24
 
 
+def test_the_labels_are_those_of_the_readme(seen: Seen) -> None:
+    readme = (DEPLOY.parent / "README.md").read_text()
+    table = readme[readme.index("| family | type | labels |") :].split("\n\n")[0].splitlines()[2:]
+    told = {row.split("`")[1]: {label for label in row.split(" | ")[2].split(", ") if label} for row in table}
+    suffix = {"histogram": "_bucket"}
+    kinds = {row.split("`")[1]: row.split(" | ")[1] for row in table}
+    assert told == {name: seen.labels[name + suffix.get(kinds[name], "")] - {"le"} for name in told}
+
+
 def test_the_proxy_and_the_ui_show_the_same(seen: Seen) -> None:
     status, text = seen.watched.luna.get("/metrics")
     found = parsed(text.decode())

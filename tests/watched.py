@@ -36,8 +36,10 @@ QUOTA = [
     ("anthropic-ratelimit-unified-5h-utilization", "0.42"),
     ("anthropic-ratelimit-unified-5h-reset", str(int(time.time()) + 7200)),
 ]
+BUSY = ("requests_in_flight", "observer_open_exchanges", "observer_lag_bytes", "store_waiting_bytes")
 MB = 1 << 20
-BIG = random.Random(1).randbytes(2 * MB).hex()  # nothing makes it smaller than half
+LONG = 4 * PATIENCE  # the observer runs when nobody else wants to, and has much to read here
+BIG = random.Random(1).randbytes(MB // 2 - 512).hex()  # nearly 1 MB, and nothing makes it smaller than half
 
 # --- family: the traffic that moves it -------------------------------------------------------------------------------
 FAMILIES = {
@@ -197,8 +199,8 @@ class Watched:
                 "chatgpt_base_url": f"http://127.0.0.1:{down}/backend-api/codex",
                 "http_client": {"max_retries": 2},
             }
-            small = {"retention": {"max_size_mb": 1}}
-            extra = {"providers": {"openai": openai}, "session_recording": {"sqlite": small, "jsonl": small}}
+            small = {store: {"retention": {"max_size_mb": 1}} for store in ("sqlite", "jsonl")}
+            extra = {"providers": {"openai": openai}, "session_recording": {**small, "capture_limit_mb": 1}}
             self.luna = Running(self._folder / "luna", self.plain.url, extra)
             self.luna.start()
             try:
@@ -226,13 +228,14 @@ class Watched:
 
     def again(self, *traffic: Callable[[Watched], Iterator[set[str]]]) -> None:
         """The same once more: a rate needs two values."""
+        self.settled()
         for each in traffic:
             for _ in each(self):
                 pass
         self.settled()
 
     def _look(self, name: str, wanted: set[str]) -> None:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + LONG
         while True:
             now = self.scrape()
             self.moved[name] |= {family for family, samples in now.items() if changed(self.before, family, samples)}
@@ -242,13 +245,13 @@ class Watched:
 
     def settled(self) -> Scrape:
         """A scrape with nothing under way."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + LONG
         while True:
             now = self.scrape()
-            waits = ("requests_in_flight", "observer_open_exchanges", "observer_lag_bytes", "store_waiting_bytes")
-            if now and not any(any(now[f"lunaroute_{name}"].values()) for name in waits):
+            busy = {name for name in BUSY if not now or any(now[f"lunaroute_{name}"].values())}
+            if not busy:
                 return now
-            assert time.monotonic() < deadline, self.luna.log()
+            assert time.monotonic() < deadline, (busy, self.luna.log())
             time.sleep(0.02)
 
     def connection(self) -> http.client.HTTPConnection:
@@ -372,8 +375,8 @@ def foreign_host(watched: Watched) -> Iterator[set[str]]:
 
 def too_much_to_keep(watched: Watched) -> Iterator[set[str]]:
     """More than 1 MiB in both stores, and a start after which they are looked at."""
-    assert watched.ask("claude-opus-5-5", {"role": "user", "content": BIG}) == 200
-    assert watched.ask("claude-opus-5-5", {"role": "user", "content": BIG[::-1]}) == 200
+    for number in range(4):
+        assert watched.ask("claude-opus-5-5", {"role": "user", "content": BIG[number:] + BIG[:number]}) == 200
     watched.luna.stop()
     watched.luna.start()
     yield set()
@@ -384,7 +387,7 @@ def locked_database(watched: Watched) -> Iterator[set[str]]:
     database = sqlite3.connect(watched.luna.data / "sessions.db", isolation_level=None)
     try:
         database.execute("BEGIN IMMEDIATE")
-        for _ in range(6):
+        for _ in range(20):
             assert watched.ask("claude-opus-5-5", {"role": "user", "content": BIG}) == 200
         yield {"store_ok", "store_errors", "store_waiting_bytes", "store_lost_exchanges"}
     finally:
@@ -396,7 +399,7 @@ def stopped_observer(watched: Watched) -> Iterator[set[str]]:
     observer = watched.observer
     os.kill(observer, signal.SIGSTOP)
     try:
-        body = [{"role": "user", "content": BIG * 2}]
+        body = [{"role": "user", "content": BIG * 8}]
         for _ in range(8):
             watched.ask("limited", *body)
         for _ in range(150):

@@ -54,7 +54,7 @@ class Requests:
             _ENDPOINT, buckets=FIRST_SECONDS, registry=registry,
         )  # fmt: skip
         self._overhead = Histogram(
-            "lunaroute_proxy_overhead_seconds", "Of that, what the proxy itself took, connecting apart.",
+            "lunaroute_proxy_overhead_seconds", "What the proxy itself took of a request, connecting apart.",
             buckets=OVERHEAD_SECONDS, registry=registry,
         )  # fmt: skip
 
