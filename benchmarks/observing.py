@@ -2,7 +2,8 @@
 
 usage: python -m benchmarks.observing [--profile CASE]
 
-The real parts, SQLite, search index and JSONL on a disk, in the batches that the worker makes (100 ms of 100 a second).
+The real parts, SQLite, search index and JSONL on a disk, in the batches that the worker makes (half a second of 100 a
+second).
 Cases: `new`, 20 kB that nobody has seen; `resent`, 20 kB of which nine tenths are the history; `small`, 2 kB and 2 kB;
 `stream`, the resent case with a streamed answer of 120 events.
 """
@@ -31,7 +32,7 @@ from lunaroute.records import Record
 from lunaroute.stores.jsonl import JsonlStore
 from lunaroute.stores.sqlite import SqliteStore
 
-BATCH = 10  # exchanges of a commit
+BATCH = 50  # exchanges of a commit
 WALL = 1_790_000_000_000_000_000
 Event = tuple[int, int, int, bytes]
 Exchange = tuple[bytes, bytes, str]  # request body, response body, session

@@ -170,7 +170,7 @@ class Server:
             "version": self.version,
             "instance": self.ring.boot_id,
             "pid": os.getpid(),
-            "ui": self._ui_url(),
+            "ui": self.supervisor.ui_url,
             "started_at": datetime.fromtimestamp(self.started_at, UTC).isoformat(timespec="seconds"),
         }
 
@@ -206,11 +206,6 @@ class Server:
 
         self.supervisor.ask({"cmd": "metrics"}, reply)
 
-    def _ui_url(self) -> str | None:
-        if self.supervisor.ready.done():
-            return self.supervisor.ui_url
-        return base_url(self.config.ui.host, self.config.ui.port) if self.config.ui.enabled else None
-
     def _start_message(self) -> dict[str, Any]:
         return {
             "config": plain(self.config),
@@ -230,7 +225,7 @@ class Server:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asyncio.shield(self.supervisor.ready), UI_PATIENCE)
         if announce is not None:
-            announce(Ready(self.ring.boot_id, self._ui_url(), self.supervisor.ui_error))
+            announce(Ready(self.ring.boot_id, self.supervisor.ui_url, self.supervisor.ui_error))
 
     def _signal(self, number: int) -> None:
         if self.stopping.is_set():
@@ -250,7 +245,7 @@ class Server:
             for pool in self.plans.pools.values():
                 pool.discard_idle()
         self._asleep = asleep
-        written = self.ring.position - self._written
+        written = self.ring.written - self._written
         self._written += written
         self._quiet = 0 if written else self._quiet + 1
         if written > BUSY_BYTES:
@@ -265,10 +260,10 @@ class Server:
         self.settings.draining = True
         for server in servers:
             server.close()
-        for connection in list(self.settings.live):
-            connection.close_idle()
         until = self.loop.time() + DRAIN
         while self.settings.live and self.loop.time() < until and not self.now.is_set():
+            for connection in list(self.settings.live):
+                connection.close_idle()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.now.wait(), 0.05)
         if self.settings.live:

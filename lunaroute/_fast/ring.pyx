@@ -85,7 +85,6 @@ cdef extern from *:
     int c_munmap "munmap"(void *at, size_t n) noexcept nogil
     ssize_t c_write "write"(int fd, const void *p, size_t n) noexcept nogil
     ssize_t c_read "read"(int fd, void *p, size_t n) noexcept nogil
-    int usleep(unsigned int us) noexcept nogil
     void *MAP_FAILED
     int PROT_READ, PROT_WRITE, MAP_SHARED
 
@@ -109,8 +108,9 @@ cdef enum:
     CLOSE_EVENT = 9
     REWIND_PAST = 1048576
     MUCH = 1048576              # unread bytes for which a sleeping reader is woken before an exchange ends
-    # after something was read the reader naps instead of asking for wake-ups: under load the relay pays no system call
-    NAP_US = 25000
+    # after something was read the reader naps instead of asking for wake-ups: under load the relay pays no system call,
+    # and what is read in one go costs less (100 requests a second: 495 us each, with naps of 25 ms 615)
+    NAP_MS = 100
     UNMAP_EVERY = 8388608
 
 cdef uint64_t MAGIC = 0x31474E4952524C        # "LRRING1"
@@ -223,6 +223,7 @@ cdef class Writer:
         if offset > self.high:
             self.high = offset
         self.head += need
+        self.taken += need
         STORE(self.base + HEAD, self.head)
         self.count(TAP_EVENTS, 1)
         if kind == CLOSE_EVENT:
@@ -276,9 +277,13 @@ cdef class Writer:
     def position(self):
         return self.head
 
+    @property
+    def written(self):
+        return self.taken
+
     def idle(self):
         # only the writer may do this: while the ring is empty nobody but the writer touches the data
-        if self.high == 0 or LOAD(self.base + TAIL) != self.head:
+        if not max(self.high, self.populated) or LOAD(self.base + TAIL) != self.head:
             return False
         offset = self.head & (self.size - 1)
         if offset:
@@ -408,7 +413,8 @@ cdef class Reader:
             return True
         if lr_now() - self.busy_at < BUSY_NS:
             with nogil:
-                usleep(NAP_US)
+                lr_poll(self.wake_fd, min(ms, NAP_MS))      # somebody in this process may ring
+                c_read(self.wake_fd, &drained, 8)
             return LOAD(self.base + HEAD) != self.read_at
         SWAP(self.base + SLEEPS, 1)
         if LOAD(self.base + HEAD) == self.read_at and not LOAD(self.base + CLOSED):

@@ -67,8 +67,11 @@ def server(loaded: Loaded) -> Iterator[Finding]:
         yield Finding("web UI", OK, "off")
     elif answer.ui is None:
         kept = read_pid(pid_path(loaded.home, host, port))
-        why = kept.ui_error if kept and kept.ui_error else f"nothing on port {loaded.config.ui.port}"
-        yield Finding("web UI", FAIL, why, "lunaroute restart; on another port: lunaroute restart --ui-port 8092")
+        if kept and kept.ui_error:
+            advice = "lunaroute restart; on another port: lunaroute restart --ui-port 8092"
+            yield Finding("web UI", FAIL, kept.ui_error, advice)
+        else:
+            yield Finding("web UI", WARN, "not up yet", "a busy machine takes its time: lunaroute doctor again")
     else:
         yield _page(answer.ui)
 
@@ -95,8 +98,12 @@ def _stores(facts: Any) -> list[dict[str, Any]]:
 
 def _page(url: str) -> Finding:
     parts = urlsplit(url)
-    status, _ = get(parts.hostname or "", parts.port or 80, "/")
-    if status == 200 or 300 <= status < 400:
+    host, port = parts.hostname or "", parts.port or 80
+    status, body = get(host, port, "/healthz")
+    if status == 200 and b'"lunaroute-ui"' not in body:
+        who = occupant(port) or "another program"
+        return Finding("web UI", FAIL, f"{url} is taken by {who}", "lunaroute restart --ui-port 8092")
+    if status == 200:
         return Finding("web UI", OK, url)
     return Finding("web UI", FAIL, f"{url} answers {status or 'nothing'}", "lunaroute logs -n 20; lunaroute restart")
 

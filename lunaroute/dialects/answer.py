@@ -6,15 +6,17 @@ An Answer is one dialect's understanding of events and documents; AnswerReader d
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 
+from lunaroute._fast.sse import Events
 from lunaroute.dialects.blocks import Block, Message, texts_of
 from lunaroute.dialects.cut import outline
 from lunaroute.dialects.values import clean, loads, mapping
 from lunaroute.records import Text, ToolCall, ToolResult, Usage
-from lunaroute.wire.sse import BOM, SseReader
+from lunaroute.wire.sse import BOM
 
 MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
 TAIL_BYTES = 64 * 1024
@@ -98,7 +100,12 @@ class Gathered:
 
 
 class Answer:
-    """A dialect's side: subclasses fill `facts` and say what was said in `blocks`."""
+    """A dialect's side: subclasses fill `facts` and say what was said in `blocks`.
+
+    deltas: whether `delta` is called for what _fast/sse.pyx has read of them.
+    """
+
+    deltas = False
 
     def __init__(self, text_limit: int = TEXT_LIMIT) -> None:
         self.facts = Facts()
@@ -108,6 +115,17 @@ class Answer:
     def event(self, name: str, data: bytes) -> None:
         """One event of a stream."""
         raise NotImplementedError
+
+    def delta(self, index: int, kind: str, text: str) -> None:
+        """More of the text of a block."""
+        raise NotImplementedError
+
+    def take(self, event: tuple[Any, ...]) -> None:
+        """An event or a delta as _fast/sse.pyx gives it."""
+        if event[0].__class__ is int:
+            self.delta(event[0], event[1], event[2])
+        else:
+            self.event(event[0], event[1])
 
     def document(self, value: dict[str, Any]) -> None:
         """A whole answer, or an error."""
@@ -187,18 +205,28 @@ class AnswerReader:
 
     limit: bytes of a document that are kept to be read whole. Of a larger one its beginning and its last bytes are
     kept, which tell all but what was said. Streams have no limit.
+
+    pieces: how many have been fed. Of streams: content_at is the number of the piece (the first is 0) with which
+    `facts.content` came true, called_at has that of each of `facts.tool_calls`, as far as they came before the end.
     """
 
-    __slots__ = ("_answer", "_closed", "_document", "_kept", "_limit", "_sse", "_tail")
+    __slots__ = (
+        *("_answer", "_closed", "_document", "_kept", "_limit", "_sse", "_tail"),
+        *("_before", "called_at", "content_at", "pieces"),
+    )
 
     def __init__(self, answer: Answer, limit: int = MAX_DOCUMENT_BYTES) -> None:
         self._answer = answer
         self._limit = limit
-        self._sse: SseReader | None = None
+        self._sse: Events | None = None
+        self._before = 0  # pieces before those that the stream was found by
         self._document: list[bytes] = []
         self._tail = b""  # of what came after the limit
         self._kept = 0
         self._closed = False
+        self.pieces = 0
+        self.content_at: int | None = None
+        self.called_at: list[int] = []
 
     @property
     def facts(self) -> Facts:
@@ -206,10 +234,32 @@ class AnswerReader:
 
     def feed(self, piece: bytes) -> None:
         """Take the next piece."""
-        if self._sse is not None:
-            for event in self._sse.feed(piece):
-                self._answer.event(event.event, event.data)
-            return
+        self.feed_all((piece,))
+
+    def feed_all(self, pieces: Sequence[bytes]) -> None:
+        """Take the next pieces."""
+        for number, piece in enumerate(pieces):
+            if self._sse is not None:
+                self._tell(self._sse.feed(pieces[number:] if number else pieces))
+                self.pieces += len(pieces) - number
+                return
+            self._begin(piece)
+            self.pieces += 1
+
+    def _tell(self, events: Iterable[tuple[Any, ...]]) -> None:
+        """Let the answer take events, and note in which pieces they ended."""
+        answer, calls = self._answer, self.called_at
+        facts = answer.facts
+        for event in events:
+            answer.take(event)
+            number = event[3]
+            if self.content_at is None and facts.content:
+                self.content_at = self._before + number
+            if len(facts.tool_calls) > len(calls):
+                calls += [self._before + number] * (len(facts.tool_calls) - len(calls))
+
+    def _begin(self, piece: bytes) -> None:
+        """A piece of what is a document until it shows that it is a stream."""
         if not piece:
             return
         room = self._limit - self._kept
@@ -232,11 +282,12 @@ class AnswerReader:
         start = start.removeprefix(BOM).lstrip(_BLANKS)
         if not start or start[:1] in (b"{", b"[", b"<"):
             return
-        self._sse = SseReader()
+        self._sse = Events(deltas=self._answer.deltas)
         self._answer.facts.stream = True
         pieces, self._document, self._tail = self._document, [], b""
-        for piece in (*pieces, over):
-            self.feed(piece)
+        # what came before the piece at hand has no event in it: all of it counts as this piece
+        self._before = self.pieces
+        self._tell(self._sse.feed((b"".join((*pieces, over)),)))
 
     def finish(self) -> Facts:
         """The bytes have ended: what was held back is read. Harmless when called again."""
@@ -245,7 +296,7 @@ class AnswerReader:
         self._closed = True
         if self._sse is not None:
             for event in self._sse.finish():
-                self._answer.event(event.event, event.data)
+                self._answer.take(event)
         elif self._document:
             self._read_document(b"".join(self._document))
             self._document = []

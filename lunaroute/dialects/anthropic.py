@@ -84,6 +84,8 @@ class AnthropicAnswer(Answer):
     Two messages in one stream (told by their ids) are both paid for, so their figures are added.
     """
 
+    deltas = True
+
     def __init__(self, text_limit: int = TEXT_LIMIT) -> None:
         super().__init__(text_limit)
         self._before: list[tuple[str | None, Usage]] = []  # model and usage of the messages before the current one
@@ -96,7 +98,7 @@ class AnthropicAnswer(Answer):
     def event(self, name: str, data: bytes) -> None:
         facts = self.facts
         if name == "content_block_delta":
-            # by far the most frequent event
+            # by far the most frequent event; as Anthropic itself writes it, it comes to `delta`
             found = strict(_delta, data)
             if found is not None:
                 facts.content = True
@@ -106,6 +108,10 @@ class AnthropicAnswer(Answer):
         elif name == "ping":
             return
         self._other(name, data)
+
+    def delta(self, index: int, kind: str, text: str) -> None:
+        self.facts.content = True
+        self._add(index, kind, text)
 
     def _other(self, name: str, data: bytes) -> None:
         facts = self.facts

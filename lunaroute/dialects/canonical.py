@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from lunaroute._fast.sse import Events
 from lunaroute.dialects import anthropic, openai_chat, openai_responses
 from lunaroute.dialects.answer import Answer
 from lunaroute.dialects.blocks import Block, Conversation, Message, error_text
 from lunaroute.dialects.values import loads
-from lunaroute.wire.sse import BOM, SseReader
+from lunaroute.wire.sse import BOM
 
 __all__ = ["Block", "Conversation", "Message", "conversation"]
 
@@ -40,9 +41,9 @@ def conversation(dialect: str, request_body: bytes, response_body: bytes) -> Con
             return found
         answer.document(value)
     else:
-        reader = SseReader()
-        for event in (*reader.feed(response_body), *reader.finish()):
-            answer.event(event.event, event.data)
+        events = Events(deltas=answer.deltas)
+        for event in (*events.feed((response_body,)), *events.finish()):
+            answer.take(event)
     found.answer, found.error = answer.message(), answer.facts.error
     return found
 

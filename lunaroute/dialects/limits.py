@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from lunaroute.dialects.values import clean, mapping, text
@@ -20,6 +21,7 @@ _MAX_VALUE = 256
 _SECOND = 1_000_000_000
 _FARTHEST = 20 * 366 * 86400  # seconds from now: later resets are no resets
 _ANTHROPIC = "anthropic-ratelimit-"
+_TELLING = (_ANTHROPIC, "x-ratelimit-", "x-codex-", "retry-after")
 _UNIFIED = "unified-"
 _OPENAI = re.compile(r"x-ratelimit-(limit|remaining|reset)(?:-([a-z0-9_.-]{1,64}))?$")
 _CODEX = re.compile(
@@ -38,7 +40,10 @@ def limits(fields: Iterable[tuple[str, str]], now_ns: int) -> list[Limit]:
     """The limits in a list of headers, in the order in which they first occur."""
     found = _Found(now_ns)
     for written, given in fields:
-        name, value = written.lower(), given.strip()
+        name = written.lower()
+        if not name.startswith(_TELLING):
+            continue  # as nearly all
+        value = given.strip()
         if len(value) > _MAX_VALUE:
             continue
         if name.startswith(_ANTHROPIC):
@@ -183,7 +188,7 @@ class _Found:
         duration = _duration(value)
         if duration is not None:
             return self._after(duration)
-        return _rfc3339(value) or _http_date(value)
+        return _moment(value)
 
     def _after(self, seconds: float) -> int | None:
         return self._now + int(seconds * _SECOND) if 0 <= seconds < _FARTHEST else None
@@ -192,6 +197,11 @@ class _Found:
         if moment > 1e11:
             moment /= 1000  # milliseconds
         return int(moment * _SECOND) if 0 < moment < 1e10 else None
+
+
+@lru_cache(maxsize=64)  # a window is reset at the same moment, whoever asks before
+def _moment(value: str) -> int | None:
+    return _rfc3339(value) or _http_date(value)
 
 
 def number(value: str) -> float | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from lunaroute._fast.find import find
 from lunaroute.dialects.values import fields, items, loads, mapping, text
 
 
@@ -69,8 +70,8 @@ def read(body: bytes, locate: bool = True) -> Request:
         generate=found.generate is not False,
         has_tools=_any_tools(found.tools),
         json_answer=mapping(mapping(found.output_config).get("format")).get("type") == "json_schema",
-        compaction=b'"compaction_trigger"' in body[-_TAIL:],
-        title_words=b"title generator" in body[:_TAIL],
+        compaction=find(body, b'"compaction_trigger"', max(0, len(body) - _TAIL)) >= 0,
+        title_words=find(body[:_TAIL], b"title generator") >= 0,
         session=_session(found),
         prompt_cache_key=text(found.prompt_cache_key),
         previous_response_id=text(found.previous_response_id),

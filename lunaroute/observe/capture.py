@@ -102,6 +102,13 @@ class Capture:
             self._joined += 1
         return plain
 
+    def feed_all(self, pieces: list[bytes]) -> list[bytes]:
+        """Take some pieces; gives as many, decoded."""
+        if self.coded:
+            return [self.feed(piece) for piece in pieces]
+        self.feed(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        return pieces
+
     def _keep(self, plain: bytes) -> None:
         size = len(plain)
         if self._room < size:

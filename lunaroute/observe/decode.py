@@ -157,6 +157,9 @@ class Decoder:
         self._in = 0
         self._out = 0
         self._layers: list[_Layer] = []
+        self._plain = True
+        if not content_encoding:
+            return  # nearly always
         codings = [word.strip().lower() for word in content_encoding.split(",")]
         codings = [word for word in codings if word not in ("", "identity")]
         self._plain = not codings

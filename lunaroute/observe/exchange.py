@@ -39,6 +39,8 @@ from lunaroute.tap import ATTEMPT_HEADER, FLAG_WRITTEN
 
 _SESSIONS_KNOWN = 4096
 _PROJECT_TRIES = 2
+# of an answer, so many pieces may wait to be read, if they are small ones
+UNREAD, SMALL = 64, 2048
 # whose words and tools belong to the conversation
 TOLD = frozenset(("turn", "compaction"))
 
@@ -147,6 +149,9 @@ class Pending:
         self.thread: bytes | None = None
         self.continues: str | None = None
         self._called: list[int] = []  # when each tool call was complete
+        # of the answer, not yet read; and when each piece came
+        self._pieces: list[bytes] = []
+        self._times: list[int] = []
         self._last_byte: float | None = None
         self.key: SessionKey | None = None
         self.own_session = ident
@@ -204,6 +209,7 @@ class Pending:
         return self._asked_bytes == self.request.raw_bytes
 
     def begin_attempt(self, payload: bytes, time_ns: int) -> None:
+        self.digest()
         number, reused, connect_us, tls_us = ATTEMPT_HEADER.unpack_from(payload)
         said = mapping(loads(payload[ATTEMPT_HEADER.size :]))
         self.provider = text(said.get("provider"))
@@ -244,30 +250,43 @@ class Pending:
         self._begin_answer(head.joined("content-encoding"))
 
     def _begin_answer(self, content_encoding: str) -> None:
+        self.digest()
+        if not content_encoding and not self._reader.pieces and not self.response.coded:
+            return  # what there is has not been used
+        self._called = []
         self.response.drop()
         self.response = Capture(self._allowance, content_encoding)
         self._reader = dialects.reader(self.dialect, self._context.capture_limit)
 
     def answer_piece(self, piece: bytes, time_ns: int) -> None:
-        if self.timings.first_body is None:
-            self.timings.first_body = self.since(time_ns)
-        self._last_byte = self.since(time_ns)
-        self._reader.feed(self.response.feed(piece))
-        facts = self._reader.facts
-        if self.timings.first_content is None and facts.content:
-            self.timings.first_content = self._last_byte
-        if len(facts.tool_calls) > len(self._called):
-            self._called += [time_ns] * (len(facts.tool_calls) - len(self._called))
+        """Take a piece of the answer. Read later, many in one go: most tell nothing by themselves."""
+        pieces = self._pieces
+        pieces.append(piece)
+        self._times.append(time_ns)
+        if len(pieces) >= UNREAD or len(piece) > SMALL:
+            self.digest()
 
-    @property
-    def answered(self) -> bool:
-        """Whether the answer has told its own end."""
-        return self._reader.facts.done
+    def digest(self) -> None:
+        """Read what has come of the answer."""
+        times = self._times
+        if not times:
+            return
+        pieces, self._pieces, self._times = self._pieces, [], []
+        reader = self._reader
+        first, told = reader.pieces, len(reader.called_at)
+        if self.timings.first_body is None:
+            self.timings.first_body = self.since(times[0])
+        self._last_byte = self.since(times[-1])
+        reader.feed_all(self.response.feed_all(pieces))
+        if self.timings.first_content is None and reader.content_at is not None:
+            self.timings.first_content = self.since(times[reader.content_at - first])
+        self._called += [times[at - first] for at in reader.called_at[told:]]
 
     # --- records ---------------------------------------------------------------------------------------
     def requested(self) -> Exchange:
         """The record of the request as it is now."""
         self._recorded = self.request.raw_bytes
+        self.digest()
         self.ask()
         return self._record(None, None)
 
@@ -365,6 +384,7 @@ class Pending:
         sent: int = 0,
     ) -> Exchange:
         """The final record. The relay's word on the state is corrected by what the answer itself said."""
+        self.digest()
         self.request.wake()
         self.response.wake()
         self.ask()
@@ -464,8 +484,9 @@ class Pending:
             record.texts = self._news.texts
         record.texts += facts.texts
         self._context.seen.answer(self._session_id, facts.texts)
-        for said in record.texts:
-            said.text = mask.text(said.text)
+        if not mask.clear([said.text for said in record.texts]):
+            for said in record.texts:
+                said.text = mask.text(said.text)
 
     def _named(self, record: Exchange) -> str | None:
         """The title that a client's title call was answered with."""

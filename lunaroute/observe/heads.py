@@ -18,25 +18,43 @@ class Head(msgspec.Struct):
 
     def joined(self, name: str) -> str:
         """All values of a list-valued field."""
+        if name not in self.by_name:
+            return ""
         return ", ".join(value for key, value in self.fields if key.lower() == name)
 
 
 def read_head(data: bytes) -> Head:
     """Parse `data` up to its blank line; whatever is no head gives empty parts."""
     end = data.find(b"\r\n\r\n")
-    lines = (data if end < 0 else data[:end]).decode("latin-1").split("\r\n")
-    words = lines[0].split(" ", 2)
+    lines = (data if end < 0 else data[:end]).split(b"\r\n")
+    words = lines[0].decode("latin-1").split(" ", 2)
     first = (words[0], words[1] if len(words) > 1 else "", words[2] if len(words) > 2 else "")
     fields = []
     by_name: dict[str, str] = {}
     for line in lines[1:]:
-        name, colon, value = line.partition(":")
-        if not colon:
-            continue
-        value = value.strip(" \t")
-        fields.append((name, value))
-        by_name.setdefault(name.lower(), value)
+        known = _lines.get(line) or _read_line(line)
+        if known[0] is not None:
+            fields.append(known[1])
+            by_name.setdefault(known[0], known[1][1])
     return Head(first, fields, by_name)
+
+
+# clients and providers send nearly the same head each time. Of lines seen before: (name in lower case, field); the name
+# is None where a line is no field
+_lines: dict[bytes, tuple[str | None, tuple[str, str]]] = {}
+_KNOWN = 1024
+
+
+def _read_line(line: bytes) -> tuple[str | None, tuple[str, str]]:
+    # a head that was refused may have blanks where none may be: whose credential it carries must be seen all the same
+    name, colon, value = line.decode("latin-1").partition(":")
+    folded = line[:1] in (b" ", b"\t")
+    found = name.strip().lower() if colon and not folded else None, (name, value.strip(" \t"))
+    if len(line) <= _KNOWN:
+        if len(_lines) >= _KNOWN:
+            _lines.clear()
+        _lines[line] = found
+    return found
 
 
 def body_offset(data: bytes) -> int:

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from lunaroute import dialects
+from lunaroute._fast.find import find
 from lunaroute.dialects.request import Request
 from lunaroute.dialects.values import loads, mapping, text
 from lunaroute.observe.heads import Head
@@ -212,7 +213,7 @@ def _claude_side(head: Head, body: bytes) -> str | None:
     if len(body) < _SMALL and _ONE_TOKEN.search(body) and _QUOTA.search(body):
         return "probe"
     for words in _COMPACTION_WORDS:
-        place = body.rfind(words)
+        place = body.rfind(words) if find(body, words) > 0 else -1  # a search backwards is slow, and rarely needed
         # as a text's own beginning, not quoted in one; and asked now, not earlier in a history
         if place > 0 and body[place - 1] != 0x5C and _NEXT_TURN.search(body, place) is None:
             return "compaction"

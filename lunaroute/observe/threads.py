@@ -18,6 +18,7 @@ import base64
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -49,10 +50,15 @@ Recall = Callable[[bytes], tuple[str, int] | None]
 
 def scope_of(head: Head, client: str | None, dialect: str, key: bytes) -> bytes:
     """Whose conversations these are: client, dialect and credential under a key. Nothing can be read back from it."""
-    made = hashlib.blake2b(key=key[:64], digest_size=16, person=b"scope")
     # an account stays when the token of its login is replaced
     account = head.get("chatgpt-account-id")
-    for part in (client or "", dialect, account, *(_owner(head.get(name)) for name in _CREDENTIALS[bool(account) :])):
+    return _scope(client or "", dialect, account, key, *map(head.get, _CREDENTIALS[bool(account) :]))
+
+
+@lru_cache(maxsize=64)  # a client sends the same with each request
+def _scope(client: str, dialect: str, account: str, key: bytes, *credentials: str) -> bytes:
+    made = hashlib.blake2b(key=key[:64], digest_size=16, person=b"scope")
+    for part in (client, dialect, account, *map(_owner, credentials)):
         made.update(part.encode("utf-8", "replace") + b"\0")
     return made.digest()
 

@@ -145,7 +145,9 @@ class Tunnel:
             self._context.gaps.append(event.time_ns - turn.last_ns)
         turn.last_ns = event.time_ns
         turn.answer_piece(event.text, event.time_ns)
-        turn.response.truncated = turn.response.truncated or event.truncated
+        if event.truncated:
+            turn.digest()
+            turn.response.truncated = True
         if event.kind in ("response.completed", "response.incomplete"):
             turn.status = 200
         if event.kind not in FINAL and event.kind != "error":

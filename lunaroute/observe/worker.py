@@ -25,6 +25,7 @@ from lunaroute.observe.capture import Allowance
 from lunaroute.observe.control import Control
 from lunaroute.observe.desk import Desk, desk_path
 from lunaroute.observe.exchange import Context, Numbers
+from lunaroute.observe.gears import Gears
 from lunaroute.observe.mask import Masker
 from lunaroute.observe.metrics import Metrics
 from lunaroute.observe.news import Seen
@@ -41,7 +42,11 @@ from lunaroute.stores.upkeep import Price, Progress
 
 Value = TypeVar("Value")
 
-COMMIT_S = 0.1
+# A commit costs as much as some exchanges. So under steady load it waits for more of them, but not where nothing more
+# comes, and not where much has come. What waits is in the ring until then: a killed observer loses nothing of it
+COMMIT_S = 0.5
+QUIET_S = 0.1
+PILED = 64  # this part of the ring, read since the last commit
 BATCH_BYTES = 8 * 1024 * 1024
 READ_BYTES = 512 * 1024
 # what all open exchanges may keep together: with the interpreter, the UI and a batch, the process stays below 100 MB
@@ -52,6 +57,7 @@ LEFT_OPEN = "LunaRoute was stopped"
 _DONE = object()
 CHORE_S = 0.1  # under load, upkeep gets a step so often
 OVERFULL_S = 10.0
+UI_AGAIN_S = 2.0
 EASY = 16  # with less than this part of the ring unread, what commands ask gets a step after each read
 ORPHANED = "the proxy process ended"
 
@@ -93,14 +99,19 @@ class Worker:
         self._batch_bytes = 0
         self._flushed = 0.0
         self._caught_up = time.monotonic()  # when the ring was last read to its end
+        self._heard = 0.0
+        self._stored = 0  # the ring's position at the last commit
         self._tended = 0.0
         self._chored = 0.0
         self._chores: Iterator[object] | None = None
         self._aside = quiet.Aside()
+        self._gears = Gears(self._turn)
+        self._idle = 0  # waits in a row in which nothing came
         self._errors = 0
         self._dropped = 0
         self._ui: RunningUi | None = None
         self._ui_error: str | None = None
+        self._ui_due = float("inf")
         self._sinks: list[Sink] = []
         self._log_requests = bool(self._config.get("logging", {}).get("log_requests"))
         secrets = [word for word in (*start.get("secrets", ()), *start.get("access_tokens", ())) if word]
@@ -280,9 +291,12 @@ class Worker:
 
     # --- the UI ----------------------------------------------------------------------------------------
     def _start_ui(self) -> None:
+        """Starts it where it is wanted. Where its port is taken (an observer that died may not be quite gone), again and
+        again, and the relay is told when it is there."""
         ui = self._config["ui"]
         if not ui["enabled"]:
             return
+        before, self._ui_error = self._ui_error, None
         try:
             from lunaroute.ui import server
 
@@ -300,10 +314,14 @@ class Worker:
             self._ui_error = (
                 f"the web UI cannot listen on {where}: {error.strerror or error}; free the port or set ui.port"
             )
+            self._ui_due = time.monotonic() + UI_AGAIN_S
         except Exception as error:  # recording must go on whatever the UI's fault is
             self._ui_error = f"the web UI could not start: {type(error).__name__}: {error}"
-        if self._ui_error:
+        if self._ui_error and self._ui_error != before:
             self._warn(self._ui_error)
+        if self._ui is not None and before:
+            self._control.send({"event": "ui", "ui_url": self._ui.url, "ui_error": None})
+            self._control.log("info", "the web UI listens now", url=self._ui.url)
 
     # --- what the relay asks ---------------------------------------------------------------------------
     def status(self) -> Json:
@@ -372,32 +390,39 @@ class Worker:
         self._control.send({"event": "ready", "ui_url": ui_url, "ui_error": self._ui_error})
         gc.collect()
         gc.freeze()
-        quiet.step_back()
-        idle = 0
-        while True:
-            ending = self._ending()
-            read = self._read()
-            now = time.monotonic()
-            if ending or now - self._flushed >= COMMIT_S or self._batch_bytes > BATCH_BYTES:
-                self._flush(now)
-            if read:
-                idle = 0
-                if now - self._chored >= CHORE_S or self._at_ease():
-                    self._chore()
-                    self._chored = now
-                if now < self._deadline:
-                    continue
-            if ending:
-                break
-            if self._chore():
-                continue
-            if not self._reader.wait(COMMIT_S if self._waiting() else IDLE_S):
-                idle += 1
-                if idle == 4:
-                    quiet.trim_memory()
+        self._gears.run()
         self._end()
         if self._stop is not None:
             self._control.send({"id": self._stop.get("id"), "ok": True})
+
+    def _turn(self) -> bool:
+        """Read, store what is due, a step of upkeep, or sleep; False: all is read and the end was asked for."""
+        ending = self._ending()
+        read = self._read()
+        now = time.monotonic()
+        if read:
+            self._heard = now
+        if ending or self._due(now):
+            self._flush(now)
+        if now >= self._ui_due and not ending:
+            self._ui_due = float("inf")
+            self._start_ui()
+        if read:
+            self._idle = 0
+            if now - self._chored >= CHORE_S or self._at_ease():
+                self._chore()
+                self._chored = now
+            if now < self._deadline:
+                return True
+        if ending:
+            return False
+        if self._chore():
+            return True
+        if not self._reader.wait(QUIET_S if self._waiting() else IDLE_S):
+            self._idle += 1
+            if self._idle == 4:
+                quiet.trim_memory()
+        return True
 
     def _chore(self) -> bool:
         """One step of what commands ask, or of upkeep, where one is due: between records, never instead of them."""
@@ -418,7 +443,7 @@ class Worker:
         """Asked before each read: what was written before the end was asked for is then read for certain."""
         if self._stop is None and not self._orphaned:
             return False
-        quiet.step_forward()
+        self._gears.hurry()
         return True
 
     def _read(self) -> bool:
@@ -472,9 +497,17 @@ class Worker:
     def _clear(self) -> bool:
         return all(sink.clear for sink in self._sinks)
 
+    def _due(self, now: float) -> bool:
+        """Whether what waits is to be stored now."""
+        since = now - self._flushed
+        if since >= COMMIT_S or self._batch_bytes > BATCH_BYTES:
+            return True
+        quiet = now - self._heard >= QUIET_S
+        return since >= QUIET_S and (quiet or (self._reader.position - self._stored) * PILED > self._reader.size)
+
     def _flush(self, now: float) -> None:
         """Commit, then give back the ring's space that is no longer needed."""
-        self._flushed = now
+        self._flushed, self._stored = now, self._reader.position
         # what the relay would drop for want of room counts for more than its caches
         self._aside.keep_off(None if self._reader.unread_bytes * 2 > self._reader.size else self._reader.core)
         if self._waiting():

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lunaroute.errors import StoreError
-from lunaroute.records import Closed, Exchange, Record
+from lunaroute.records import Closed, Exchange, Opened, Record
 from lunaroute.stores import lines, packing
 from lunaroute.stores.files import open_private, private_folder
 from lunaroute.stores.reading import packed
@@ -43,6 +43,7 @@ _IDLE_RUNNING_S = 86_400.0
 # of a file that is closed: what it has told last, in case it is given again
 _TOLD_KEPT = 64
 _FORMS = ("", ".zst", ".part", ".zst.part", ".zst.damaged")
+_PIECE = 1 << 20  # bytes written at once, about
 _STEP = 100  # files looked at in one step of upkeep
 
 
@@ -96,6 +97,33 @@ class _File:
         os.close(self.fd)
         recent = set(list(self.told)[-_TOLD_KEPT:])
         return {ident: stage for ident, stage in self.told.items() if stage == 1 or ident in recent}
+
+
+def _lines_of(seq: int, stage: int, record: Exchange | Closed) -> list[bytes]:
+    """The lines that a record adds to a file of `seq` lines. stage: what was told of it: 1 the request, 2 all."""
+    if isinstance(record, Closed):
+        return [lines.closed_line(seq + 1, record)] if stage < 2 else []
+    made: list[bytes] = []
+    if seq == 0:
+        made.append(lines.session_line(1, record))
+    if stage == 0 or (stage == 1 and record.state is None):
+        # the second time: more of the request came after its answer had begun
+        made.append(lines.request_line(seq + len(made) + 1, record))
+    if record.state is not None and stage < 2:
+        made.append(lines.response_line(seq + len(made) + 1, record))
+    return made
+
+
+def _parts(records: Sequence[Exchange | Closed]) -> Iterator[Sequence[Exchange | Closed]]:
+    """The records in runs of some megabytes at most."""
+    start = size = 0
+    for number, record in enumerate(records):
+        more = len(record.request_body) + len(record.response_body) if isinstance(record, Exchange) else 0
+        if size and size + more > _PIECE:
+            yield records[start:number]
+            start, size = number, 0
+        size += more
+    yield records[start:]
 
 
 class JsonlStore:
@@ -181,38 +209,34 @@ class JsonlStore:
     # --- writing ---------------------------------------------------------------------------------------
     def write(self, batch: Sequence[Record]) -> None:
         """Append the lines; after a failure the same batch may be given again, and only what is missing is written."""
+        sessions: dict[str, list[Exchange | Closed]] = {}
         for record in batch:
-            if isinstance(record, Exchange):
-                self._write_exchange(record)
-            elif isinstance(record, Closed) and record.session_id is not None:
-                self._write_closed(record, record.session_id)
+            if not isinstance(record, Opened) and record.session_id is not None:
+                sessions.setdefault(record.session_id, []).append(record)
+        for session_id, records in sessions.items():
+            first = records[0]
+            file = self._file(session_id, first.started_ns if isinstance(first, Exchange) else time.time_ns())
+            for some in _parts(records):
+                self._write_some(file, some)
 
-    def _write_exchange(self, exchange: Exchange) -> None:
-        file = self._file(exchange.session_id, exchange.started_ns)
-        stage = file.told.get(exchange.id, 0)
+    def _write_some(self, file: _File, records: Sequence[Exchange | Closed]) -> None:
+        """What these records have to tell, in one piece."""
+        seq, stages = file.seq, dict[str, int]()
         written: list[bytes] = []
-        if file.seq == 0:
-            written.append(lines.session_line(1, exchange))
-        if stage == 0 or (stage == 1 and exchange.state is None):
-            # the second time: more of the request came after its answer had begun
-            written.append(lines.request_line(file.seq + len(written) + 1, exchange))
-        if exchange.state is not None and stage < 2:
-            written.append(lines.response_line(file.seq + len(written) + 1, exchange))
+        for record in records:
+            stage = stages.get(record.id, file.told.get(record.id, 0))
+            made = _lines_of(seq, stage, record)
+            if made:
+                written += made
+                seq += len(made)
+                stages[record.id] = 1 if isinstance(record, Exchange) and record.state is None else 2
         if written:
-            self._append(file, written)
-            file.note(exchange.id, 1 if exchange.state is None else 2)
-
-    def _write_closed(self, closed: Closed, session_id: str) -> None:
-        file = self._file(session_id, time.time_ns())
-        if file.told.get(closed.id, 0) < 2:
-            self._append(file, [lines.closed_line(file.seq + 1, closed)])
-            file.note(closed.id, 2)
-
-    def _append(self, file: _File, written: list[bytes]) -> None:
-        data = written[0] if len(written) == 1 else b"".join(written)
-        file.append(data)
-        file.seq += len(written)
-        self._bytes += len(data)
+            data = written[0] if len(written) == 1 else b"".join(written)
+            file.append(data)
+            file.seq = seq
+            self._bytes += len(data)
+            for ident, stage in stages.items():
+                file.note(ident, stage)
 
     def _file(self, session_id: str, started_ns: int) -> _File:
         file = self._files.get(session_id)

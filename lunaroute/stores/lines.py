@@ -23,6 +23,7 @@ from typing import Any
 
 import msgspec
 
+from lunaroute._fast.find import find, is_utf8
 from lunaroute.records import Closed, Exchange, Text, ToolCall, ToolResult
 
 VERSION = 1
@@ -166,13 +167,13 @@ class _Places:
 
     def _look(self, key: str, text: str) -> dict[str, Any]:
         body = self._bodies[key]
-        if self._left and len(text) <= len(body) <= _GIANT and not _SURROGATE.search(text):
+        if self._left and len(text) <= len(body) <= _GIANT and (text.isascii() or not _SURROGATE.search(text)):
             self._left -= 1
             inside = _json.encode(text)[1:-1]
             # as a rule texts stand in the order in which they were found
-            at = body.find(inside, self._next[key])
+            at = find(body, inside, self._next[key])
             if at < 0 and self._next[key]:
-                at = body.find(inside)
+                at = find(body, inside)
             if at >= 0:
                 self._next[key] = at + len(inside)
                 return {key: (at, len(inside))}
@@ -205,9 +206,7 @@ def _sound(value: Any) -> Any:
 
 def body_of(body: bytes) -> tuple[str, bytes]:
     """(form, the body as it stands in the line)."""
-    try:
-        words = body.decode()
-    except UnicodeDecodeError:
+    if not is_utf8(body):
         return "base64", b'"' + base64.b64encode(body) + b'"'
     start = body[:256].lstrip(b" \t\r\n")[:1]
     if start in (b"{", b"["):
@@ -220,7 +219,7 @@ def body_of(body: bytes) -> tuple[str, bytes]:
             if b"\n" not in body and b"\r" not in body:
                 return "json", body
             return "json_reflowed", body.replace(b"\r", b" ").replace(b"\n", b" ")
-    return "text", _json.encode(words)
+    return "text", _json.encode(body.decode())
 
 
 # --- the end of a file ------------------------------------------------------------------------------

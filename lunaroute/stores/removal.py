@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 
+from lunaroute._fast.words import words_once
 from lunaroute.errors import StoreError
 from lunaroute.stores import packs
 
@@ -77,10 +78,11 @@ class Removal:
             self.touched.add(found[1])
 
     def _words(self, row: int) -> None:
-        """Out of the index; it must be told them once more. Those of a damaged pack stay, and lead nowhere."""
+        """Out of the index; it must be told them once more, just as it was told them. Those of a damaged pack stay, and
+        lead nowhere."""
         try:
             pack = self._shelf.pack(row)
-            words = "\n".join(text for _, text in packs.texts_of(pack)) if pack is not None else ""
+            words = words_once([text for _, text in packs.texts_of(pack)]) if pack is not None else ""
         except StoreError:
             return
         if words:

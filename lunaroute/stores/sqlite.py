@@ -121,7 +121,9 @@ class SqliteStore:
 
     def _connect(self) -> None:
         os.close(open_private(self.path, os.O_RDWR | os.O_CREAT))
-        connection = sqlite3.connect(self.path, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000)
+        connection = sqlite3.connect(
+            self.path, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000, check_same_thread=False
+        )
         try:
             if schema.check(connection) == 0:
                 connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
 import msgspec
 
+from lunaroute._fast.words import words_once
 from lunaroute.errors import StoreError
 from lunaroute.records import (
     PAID,
@@ -33,11 +36,13 @@ from lunaroute.stores import packs
 ERRORS = (State.UPSTREAM_ERROR, State.TIMEOUT, State.PROXY_ERROR, State.INTERRUPTED)
 ARGUMENTS_KEPT = 64  # characters of a tool call's arguments in its row; all of them are in the pack
 _SUMMED = ("input_tokens", "output_tokens", "thinking_tokens", "cache_read_tokens", "cache_write_tokens")
+_summed, _NOTHING = attrgetter(*_SUMMED), (None,) * len(_SUMMED)
 _COUNTED = (
     *_SUMMED,
     *("cache_write_5m_tokens", "cache_write_1h_tokens", "audio_input_tokens", "audio_output_tokens"),
     "web_search_requests",
 )
+_counted = attrgetter(*_COUNTED)
 USAGE_COLUMNS = (*_COUNTED, "service_tier", "usage_more", "usage_state")
 _json = msgspec.json.Encoder()
 
@@ -52,12 +57,13 @@ class UsageMore(msgspec.Struct, omit_defaults=True):
     parts: list[UsagePart] = msgspec.field(default_factory=list)
 
 
+_NO_MORE = UsageMore()
 _told_more = msgspec.json.Decoder(UsageMore)
 
 
 def usage_state(usage: Usage) -> str:
     """`unknown` where no figure was told, `partial` where the answer was cut, else `complete`."""
-    if all(getattr(usage, name) is None for name in _SUMMED):
+    if _summed(usage) == _NOTHING:
         return "unknown"
     return "partial" if usage.partial else "complete"
 
@@ -65,8 +71,7 @@ def usage_state(usage: Usage) -> str:
 def usage_more(usage: Usage) -> str | None:
     """The column `usage_more`."""
     more = UsageMore(usage.audio_tokens, usage.web_fetch_requests, usage.speed, usage.inference_geo, usage.parts)
-    text = _json.encode(more).decode()
-    return None if text == "{}" else text
+    return None if more == _NO_MORE else _json.encode(more).decode()
 
 
 def usage_from(row: Mapping[str, Any]) -> Usage:
@@ -87,8 +92,8 @@ def row_of(exchange: Exchange) -> dict[str, Any]:
     usage, timings = exchange.usage, exchange.timings
     split = exchange.split or Split(connect_ms=_connecting(exchange))
     ended = exchange.state is not None
-    row: dict[str, Any] = {name: getattr(exchange, name) for name in _PLAIN}
-    row.update({name: getattr(usage, name) for name in _COUNTED})
+    row: dict[str, Any] = dict(zip(_PLAIN, _plain(exchange), strict=True))
+    row.update(zip(_COUNTED, _counted(usage), strict=True))
     row.update(
         state=exchange.state.value if exchange.state is not None else None,
         service_tier=usage.service_tier,
@@ -123,6 +128,7 @@ _PLAIN = (
     *("stop_reason", "response_id", "continues", "cost_usd", "cost_kind", "price_id", "overhead_ms", "request_bytes"),
     *("response_bytes", "lost_bytes", "cache_miss_reason"),
 )
+_plain = attrgetter(*_PLAIN)
 _COLUMNS = tuple(row_of(Exchange(id="", session_id="", started_at="", started_ns=0)))
 _UPSERT = (
     f"INSERT INTO exchanges ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) "
@@ -142,23 +148,28 @@ _SUMS = ", ".join(
     for name in _ADDED
 )
 _TOLD_ONCE = ("client", "client_version", "parent_session_id", "provider", "dialect", "jsonl_path", "cost_kind")
-_TALLIES = ("requests", "turns", "errors", "usage_unknown", "cost_unknown", "tool_calls", "duration_ms", "overhead_ms")
+_TALLIES = (
+    *("requests", "turns", "errors", "usage_unknown", "cost_unknown", "tool_calls", "tool_failures"),
+    *("duration_ms", "overhead_ms"),
+)
+_NEWEST = ("model_used", "project", "thread")  # the last word on them counts
 _SESSION_COLUMNS = (
     *("session_id", "started_at", "last_at", "signal", "model_requested", "model_used", "title", "project", "thread"),
     *_TOLD_ONCE,
     *_ADDED,
     *_TALLIES,
 )
-# a title call's answer (an exchange that has ended, of that kind) beats words taken from the first question
+# a title call's answer (an exchange that has ended, of that kind) beats words taken from the first question. What a
+# batch tells of one session is put together first, by _joined, which must do as this statement does
 _SESSION = f"""
-INSERT INTO sessions ({", ".join(_SESSION_COLUMNS)}) VALUES ({", ".join(":" + name for name in _SESSION_COLUMNS)})
+INSERT INTO sessions ({", ".join(_SESSION_COLUMNS)})
+VALUES ({", ".join(f"?{number}" for number in range(1, len(_SESSION_COLUMNS) + 1))})
 ON CONFLICT (session_id) DO UPDATE SET
     last_at = max(last_at, excluded.last_at),
     model_requested = coalesce(model_requested, excluded.model_requested),
-    model_used = coalesce(excluded.model_used, model_used),
-    title = CASE WHEN :titled THEN coalesce(excluded.title, title) ELSE coalesce(title, excluded.title) END,
-    project = coalesce(excluded.project, project),
-    thread = coalesce(excluded.thread, thread),
+    title = CASE WHEN ?{len(_SESSION_COLUMNS) + 1}
+        THEN coalesce(excluded.title, title) ELSE coalesce(title, excluded.title) END,
+    {", ".join(f"{name} = coalesce(excluded.{name}, {name})" for name in _NEWEST)},
     {", ".join(f"{name} = coalesce({name}, excluded.{name})" for name in _TOLD_ONCE)},
     {", ".join(f"{name} = {name} + excluded.{name}" for name in _TALLIES)},
     {_SUMS}
@@ -193,6 +204,58 @@ FACETS = ("model_used", "client", "provider", "project")
 FACETS_KNOWN = 10_000
 
 
+class _Later:
+    """What a batch writes at its end, in one go: nothing in the batch asks for it."""
+
+    __slots__ = ("attempts", "limits", "packs", "sessions", "uses", "words")
+
+    def __init__(self) -> None:
+        self.sessions: dict[str, dict[str, Any]] = {}
+        self.attempts: list[tuple[Any, ...]] = []
+        self.packs: list[tuple[int, int, bytes]] = []
+        self.uses: Counter[int] = Counter()
+        self.limits: dict[tuple[str, str, str], tuple[Any, ...]] = {}
+        self.words: list[tuple[int, str]] = []
+
+    def session(self, values: dict[str, Any]) -> dict[str, Any]:
+        """What is known by now of the session, with these values."""
+        known = self.sessions.setdefault(values["session_id"], values)
+        if known is not values:
+            _joined(known, values)
+        return known
+
+    def write(self, connection: sqlite3.Connection) -> None:
+        connection.executemany(
+            _SESSION, [(*map(each.__getitem__, _SESSION_COLUMNS), each["titled"]) for each in self.sessions.values()]
+        )
+        connection.executemany(_ATTEMPT, self.attempts)
+        connection.executemany(_PACK, self.packs)
+        connection.executemany(
+            "UPDATE blobs SET uses = uses + ? WHERE blob = ?", [(count, blob) for blob, count in self.uses.items()]
+        )
+        connection.executemany(_LIMIT, self.limits.values())
+        # last of all: a statement with a savepoint of its own makes the index write out what it has gathered so far
+        connection.executemany("INSERT INTO search (rowid, text) VALUES (?, ?)", self.words)
+
+
+def _joined(known: dict[str, Any], more: dict[str, Any]) -> None:
+    """Put what is told later of a session to what was told before."""
+    known["last_at"] = max(known["last_at"], more["last_at"])
+    for name in _TALLIES:
+        known[name] += more[name]
+    for name in _ADDED:
+        if more[name] is not None:
+            known[name] = more[name] if known[name] is None else known[name] + more[name]
+    for name in ("model_requested", *_TOLD_ONCE):
+        if known[name] is None:
+            known[name] = more[name]
+    for name in _NEWEST:
+        if more[name] is not None:
+            known[name] = more[name]
+    if more["title"] is not None and (more["titled"] or known["title"] is None):
+        known["title"], known["titled"] = more["title"], more["titled"]
+
+
 class Writing:
     """See the module. locate: the path of a session's JSONL file, or None."""
 
@@ -201,7 +264,7 @@ class Writing:
         self._connection: sqlite3.Connection | None = None
         self._heads = packs.Heads(self._recall)
         self._facets: set[tuple[str, str]] = set()
-        self._words: list[tuple[int, str]] = []
+        self._later = _Later()
 
     def forget(self, sessions: Iterable[str]) -> None:
         """What is stored of these sessions has changed."""
@@ -216,16 +279,20 @@ class Writing:
     def write(self, connection: sqlite3.Connection, batch: Sequence[Record]) -> None:
         """Every record of the batch; a record that is there already changes nothing."""
         self._connection = connection
-        self._words = []
+        self._later = _Later()
         for record in batch:
             if isinstance(record, Exchange):
                 self._exchange(connection, record)
             elif isinstance(record, Opened):
                 connection.execute(_OPENED, {name: getattr(record, name) for name in _OPENED_COLUMNS})
             else:
+                self._finish(connection)  # the session's row must be there
                 self.abandon(connection, record)
-        # last of all: a statement with a savepoint of its own makes the index write out what it has gathered so far
-        connection.executemany("INSERT INTO search (rowid, text) VALUES (?, ?)", self._words)
+        self._finish(connection)
+
+    def _finish(self, connection: sqlite3.Connection) -> None:
+        later, self._later = self._later, _Later()
+        later.write(connection)
 
     def abandon(self, connection: sqlite3.Connection, closed: Closed) -> None:
         """The end of an exchange of which nothing else is known."""
@@ -249,27 +316,28 @@ class Writing:
         # the handshake of a WebSocket is kept but is no request of its own: its turns are
         counted = exchange.kind != "handshake"
         first = counted and (found is None or found[0] is None)
-        connection.execute(_SESSION, self._session(exchange, row, first))
+        session = self._later.session(self._session(exchange, row, first))
         for name in FACETS:
             value = getattr(exchange, name)
             if value and (name, value) not in self._facets:
                 self._facet(connection, name, value)
         if exchange.state is None:
             return
-        connection.executemany(
-            _ATTEMPT,
-            [
-                (number, a.number, a.provider, a.origin, a.status, a.error, a.sent, a.reused, a.connect_ms, a.tls_ms)
-                for a in exchange.attempts
-            ],
-        )
+        later = self._later
+        later.attempts += [
+            (number, a.number, a.provider, a.origin, a.status, a.error, a.sent, a.reused, a.connect_ms, a.tls_ms)
+            for a in exchange.attempts
+        ]
         self._pack(connection, exchange, number)
         if exchange.tool_calls or exchange.tool_results:
-            self._tools(connection, exchange, number)
+            self._tools(connection, exchange, number, session)
         if exchange.texts:
-            self._words.append((number, "\n".join(text.text for text in exchange.texts)))
+            later.words.append((number, words_once([text.text for text in exchange.texts])))
         for limit in exchange.limits:
-            connection.execute(_LIMIT, _limit_row(exchange, limit))
+            told = _limit_row(exchange, limit)
+            known = later.limits.get(told[:3])
+            if known is None or known[3] <= told[3]:
+                later.limits[told[:3]] = told
 
     def _session(self, exchange: Exchange, row: dict[str, Any], first: bool) -> dict[str, Any]:
         ended = exchange.state is not None
@@ -294,6 +362,7 @@ class Writing:
             usage_unknown=0,
             cost_unknown=0,
             tool_calls=0,
+            tool_failures=0,
             duration_ms=duration if counted else 0.0,
             overhead_ms=(exchange.overhead_ms or 0.0) if ended and counted else 0.0,
         )
@@ -308,17 +377,15 @@ class Writing:
 
     def _pack(self, connection: sqlite3.Connection, exchange: Exchange, number: int) -> None:
         heads = self._heads.of(exchange.session_id)
-        used: list[int] = []
+        later = self._later
 
         def blob(piece: bytes) -> int:
             kept = _blob(connection, piece)
-            used.append(kept)
+            later.uses[kept] += 1
             return kept
 
         packed = packs.pack(exchange, heads, blob, _more(exchange))
-        connection.execute(_PACK, (number, packed.base.exchange if packed.base else 0, packed.data))
-        if used:
-            connection.executemany("UPDATE blobs SET uses = uses + 1 WHERE blob = ?", [(each,) for each in used])
+        later.packs.append((number, packed.base.exchange if packed.base else 0, packed.data))
         if exchange.request_body:
             self._heads.add(exchange.session_id, packed.as_head(number), packed.base if packed.goes_on else None)
 
@@ -339,22 +406,16 @@ class Writing:
         except StoreError:
             return None  # a damaged pack is nothing to build on
 
-    def _tools(self, connection: sqlite3.Connection, exchange: Exchange, number: int) -> None:
+    def _tools(
+        self, connection: sqlite3.Connection, exchange: Exchange, number: int, values: dict[str, Any]
+    ) -> None:
         session = exchange.session_id
-        called = failed = 0
         for call in exchange.tool_calls:
-            made = connection.execute(_CALLED, _call_row(session, number, call)).rowcount
-            called += made
+            values["tool_calls"] += connection.execute(_CALLED, _call_row(session, number, call)).rowcount
             if call.result is not None:
-                failed += self._result(connection, session, number, call.result)
+                values["tool_failures"] += self._result(connection, session, number, call.result)
         for result in exchange.tool_results:
-            failed += self._result(connection, session, number, result)
-        if called or failed:
-            connection.execute(
-                "UPDATE sessions SET tool_calls = tool_calls + ?, tool_failures = tool_failures + ? "
-                "WHERE session_id = ?",
-                (called, failed, session),
-            )
+            values["tool_failures"] += self._result(connection, session, number, result)
 
     def _result(self, connection: sqlite3.Connection, session: str, number: int, result: ToolResult) -> int:
         """1 where this is the first word of a failure."""

@@ -5,12 +5,16 @@ The socket is bound before `start` returns, so that a taken port is an error of 
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import socket
 import threading
 from collections.abc import Callable
+from email.utils import formatdate
 from pathlib import Path
 
 import uvicorn
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lunaroute.config.check import is_loopback
 from lunaroute.errors import StartError
@@ -21,10 +25,34 @@ CONNECTIONS = 256  # a browser opens six per tab group; beyond this somebody is 
 GRACE_S = 1
 
 
+class _Server(uvicorn.Server):
+    """uvicorn's own main loop wakes ten times a second, to see whether it is to end and to write the date of the second
+    into the headers. This one sleeps until it is told; `_dated` writes the date."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._told: asyncio.Event | None = None
+
+    async def main_loop(self) -> None:
+        self._told = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        await self.on_tick(0)  # the headers of all answers
+        if not self.should_exit:
+            await self._told.wait()
+
+    def end(self) -> None:
+        """From any thread; harmless when it has ended."""
+        self.should_exit = True
+        if self._loop is not None and self._told is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._told.set)
+
+
 class RunningUi:
     """The pages while they are served."""
 
-    def __init__(self, server: uvicorn.Server, listener: socket.socket, url: str) -> None:
+    def __init__(self, server: _Server, listener: socket.socket, url: str) -> None:
         self.url = url
         self._server = server
         self._listener = listener
@@ -40,7 +68,7 @@ class RunningUi:
 
     def stop(self, timeout_s: float = 5.0) -> None:
         """End it; requests under way get a second. May be called again."""
-        self._server.should_exit = True
+        self._server.end()
         self._thread.join(timeout_s)
         self._listener.close()
 
@@ -64,7 +92,7 @@ def start(
     listener = _listen(host, port)
     app = application(Source(db_path, status, metrics), host, allowed_hosts, access_tokens)
     config = uvicorn.Config(
-        app,
+        _dated(app),
         http="h11",
         ws="none",
         loop="asyncio",
@@ -72,12 +100,28 @@ def start(
         log_config=None,
         access_log=False,
         server_header=False,
+        date_header=False,
         proxy_headers=False,
         limit_concurrency=CONNECTIONS,
         timeout_graceful_shutdown=GRACE_S,
         h11_max_incomplete_event_size=65536,
     )
-    return RunningUi(uvicorn.Server(config), listener, _url(host, listener.getsockname()[1]))
+    return RunningUi(_Server(config), listener, _url(host, listener.getsockname()[1]))
+
+
+def _dated(app: ASGIApp) -> ASGIApp:
+    """The application, its answers with a Date field (RFC 9110 section 6.6.1)."""
+
+    async def dated(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_dated(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                date = (b"date", formatdate(usegmt=True).encode())
+                message = {**message, "headers": [*message.get("headers", ()), date]}
+            await send(message)
+
+        await app(scope, receive, send_dated)
+
+    return dated
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -272,9 +272,10 @@ def test_an_error_between_two_exchanges_is_made_up_for(made: Made, monkeypatch: 
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", failing)
         with pytest.raises(StoreError):
-            made.store.write([exchange(1), exchange(2)])
-    made.store.write([exchange(1), exchange(2)])
-    assert [line["type"] for line in made.lines()] == ["session", "request", "response", "request", "response"]
+            made.store.write([exchange(1), exchange(2, session_id="sess-2")])
+    made.store.write([exchange(1), exchange(2, session_id="sess-2")])
+    for session in ("sess-1", "sess-2"):
+        assert [line["type"] for line in made.lines(session)] == ["session", "request", "response"]
 
 
 def test_a_file_removed_while_in_use_is_begun_anew(made: Made) -> None:

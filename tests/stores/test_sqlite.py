@@ -7,15 +7,18 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lunaroute.errors import StoreError
-from lunaroute.records import Closed, State, Usage
+from lunaroute.records import Closed, Limit, State, ToolCall, ToolResult, Usage
 from lunaroute.stores import queries, schema
 from lunaroute.stores.readonly import Connection
 from lunaroute.stores.rows import Bodies
@@ -388,3 +391,50 @@ def test_killed_in_the_middle_of_writing(tmp_path: Path) -> None:
     assert count in (acknowledged, acknowledged + 1)
     assert made.row("SELECT requests FROM sessions")["requests"] == count
     made.store.close()
+
+
+# what exchanges of one session may tell, in any order and number: each with the states that a record can be in
+TELLS = st.fixed_dictionaries(
+    {},
+    optional={
+        "state": st.sampled_from([State.OK, State.UPSTREAM_ERROR, State.INTERRUPTED, None]),
+        "kind": st.sampled_from(["turn", "title", "count", "handshake", "compaction"]),
+        "title": st.sampled_from([None, "one", "two"]),
+        "model_requested": st.sampled_from([None, "asked-a", "asked-b"]),
+        "model_used": st.sampled_from([None, "used-a", "used-b"]),
+        "client": st.sampled_from([None, "codex", "curl"]),
+        "project": st.sampled_from([None, "/a", "/b"]),
+        "thread": st.sampled_from([None, b"t1", b"t2"]),
+        "parent_session_id": st.sampled_from([None, "p"]),
+        "cost_usd": st.sampled_from([None, 0.25, 0.5]),
+        "cost_kind": st.sampled_from([None, "api"]),
+        "usage": st.sampled_from([Usage(), Usage(input_tokens=3), Usage(output_tokens=2, cache_read_tokens=1)]),
+        "tool_calls": st.lists(st.builds(ToolCall, id=st.sampled_from(["c1", "c2"]), name=st.just("Bash")), max_size=2),
+        "tool_results": st.lists(
+            st.builds(ToolResult, id=st.sampled_from(["c1", "c2"]), success=st.sampled_from([None, True, False])),
+            max_size=2,
+        ),
+        "limits": st.lists(
+            st.builds(Limit, name=st.sampled_from(["5h", "7d"]), remaining=st.sampled_from([1.0, 2.0])), max_size=2
+        ),
+        "session_id": st.sampled_from(["sess-1", "sess-2"]),
+    },
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 5), TELLS), min_size=1, max_size=8))
+def test_a_batch_tells_what_its_records_tell_one_by_one(told: list[tuple[int, dict[str, Any]]]) -> None:
+    records = [exchange(number, **more) for number, more in told]
+    found = []
+    for batches in ([records], [[record] for record in records]):
+        with tempfile.TemporaryDirectory() as folder:
+            one = Made(Path(folder) / "sessions.db")
+            one.store.open()
+            for batch in batches:
+                one.store.write(batch)
+            assert not one.warnings and not one.store.refused
+            tables = ("sessions", "exchanges", "attempts", "tool_calls", "limits", "blobs", "packs")
+            found.append({table: one.rows(f"SELECT * FROM {table} ORDER BY 1, 2, 3") for table in tables})
+            one.store.close()
+    assert found[0] == found[1]
