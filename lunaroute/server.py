@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import uvloop
 
-from lunaroute import logs, tap
+from lunaroute import logs, readiness, tap
 from lunaroute._fast import relay
 from lunaroute._fast.ring import Writer
 from lunaroute._fast.slice import lengthen
@@ -178,25 +178,25 @@ class Server:
         """Whether requests can be served, and the state of what is not needed for that: asked of the observer."""
 
         def reply(message: dict[str, Any] | None) -> None:
-            deliver({**self._facts(), "stores": message.get("stores", []) if message else []})
+            deliver(
+                readiness.report(
+                    draining=self.settings.draining,
+                    recording=self.config.session_recording.enabled,
+                    running=self.supervisor.running,
+                    providers={
+                        name: {
+                            "enabled": provider.enabled,
+                            "base_url": provider.base_url,
+                            "error": self.plans.failure(name, readiness.UNREACHABLE_S),
+                        }
+                        for name, provider in self.config.providers.items()
+                    },
+                    pools=[pool.facts() for pool in self.plans.pools.values()],
+                    told=message,
+                )
+            )
 
         self.supervisor.ask({"cmd": "status"}, reply, STATUS_PATIENCE)
-
-    def _facts(self) -> dict[str, Any]:
-        recording = self.config.session_recording.enabled
-        return {
-            "ready": not self.settings.draining,
-            "draining": self.settings.draining,
-            "recording": "off" if not recording else "on" if self.supervisor.running else "waiting for the observer",
-            "providers": {
-                name: {"enabled": provider.enabled, "base_url": provider.base_url}
-                for name, provider in self.config.providers.items()
-            },
-            "pools": [
-                {"origin": str(pool.origin), "open": pool.opened, "idle": len(pool.idle), "waiting": len(pool.waiters)}
-                for pool in self.plans.pools.values()
-            ],
-        }
 
     def metrics(self, deliver: Callable[[bytes | None], None]) -> None:
         """Ask the observer for the exposition text."""

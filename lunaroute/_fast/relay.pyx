@@ -112,6 +112,7 @@ cdef enum:
     TUNNELS_OPEN = 8
     REJECTED_TOTAL = 9
     RESPONSES = 13              # + status class: 15 = 2xx ... 18 = 5xx
+    TUNNELS_TOTAL = 19
 
 cdef enum:
     TAP_OPEN = 1
@@ -1684,6 +1685,7 @@ cdef class Upstream:
         owner.status = 101
         owner.move(TUNNEL)
         owner.tap.count(TUNNELS_OPEN, 1)
+        owner.tap.count(TUNNELS_TOTAL, 1)
         if start + size < n:
             owner.response_bytes += n - start - size
             owner.tell(TAP_SERVER_FRAMES, p + start + size, n - start - size, now)

@@ -95,8 +95,9 @@ class Context(msgspec.Struct, kw_only=True):
     """What all exchanges share.
 
     seen: what was said in each session. account_key: by which accounts are told apart. price: fills in what an exchange
-    cost. threads, answers, memo: what conversations and answers there have been. places: session and number of the
-    exchanges that an earlier observer had begun; running: those it had not ended.
+    cost. threads, answers, memo: what conversations and answers there have been. gaps: ns between pieces of answers,
+    until somebody takes them. places: session and number of the exchanges that an earlier observer had begun;
+    running: those it had not ended.
     """
 
     boot_id: str
@@ -110,6 +111,7 @@ class Context(msgspec.Struct, kw_only=True):
     threads: Threads = msgspec.field(default_factory=Threads)
     answers: Answers = msgspec.field(default_factory=Answers)
     memo: Memo = msgspec.field(default_factory=Memo)
+    gaps: list[int] = msgspec.field(default_factory=list)
     places: Mapping[str, tuple[str | None, int | None]] = msgspec.field(default_factory=dict)
     running: frozenset[str] = frozenset()
 

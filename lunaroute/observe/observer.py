@@ -33,6 +33,7 @@ class Observer:
         self._pins: dict[int, int] = {}
         self._skipped: set[int] = set()
         self._news: dict[int, Pending] = {}
+        self._gaps = context.gaps
         self.mark = 0
         self.orphans = 0
 
@@ -76,6 +77,8 @@ class Observer:
         """Take one event; the records of what has ended with it."""
         pending = self._open.get(exchange)
         if kind == tap.RESPONSE_BODY and pending is not None:  # by far the most frequent, in a stream
+            if time_ns > pending.last_ns:  # else it came, and went, together with what was before it
+                self._gaps.append(time_ns - pending.last_ns)
             pending.last_ns = time_ns
             pending.answer_piece(payload, time_ns)
             return _NOTHING

@@ -99,6 +99,7 @@ class Worker:
         self._batch: list[Record] = []
         self._batch_bytes = 0
         self._flushed = 0.0
+        self._caught_up = time.monotonic()  # when the ring was last read to its end
         self._heard = 0.0
         self._stored = 0  # the ring's position at the last commit
         self._tended = 0.0
@@ -122,6 +123,7 @@ class Worker:
         resume = self._open_stores()
         self._known_prices = self._prices()
         recording = self._config["session_recording"]
+        self._gaps: list[int] = []
         self._observer = Observer(
             Context(
                 boot_id=start["boot_id"],
@@ -136,10 +138,17 @@ class Worker:
                 answers=Answers(self._place),
                 account_key=self._account_key(),
                 price=self._fill,
+                gaps=self._gaps,
             ),
             resume.finished,
         )
-        self._metrics = Metrics(self._config.get("providers", {}), reader.counters, self._store_figures)
+        self._metrics = Metrics(
+            self._config.get("providers", {}),
+            reader.counters,
+            self._store_figures,
+            self._lag,
+            float(start.get("started_at_ns", 0)) / 1e9,
+        )
 
     # --- stores ----------------------------------------------------------------------------------------
     def _open_stores(self) -> Resume:
@@ -273,8 +282,24 @@ class Worker:
             self._warn(f"{path} cannot be kept ({error}); accounts look new after each start")
             return os.urandom(32)
 
-    def _store_figures(self) -> dict[str, dict[str, int]]:
-        return {sink.store.name: {"lost": sink.missing, "ok": int(sink.error is None)} for sink in self._sinks}
+    def _store_figures(self) -> dict[str, dict[str, float]]:
+        return {
+            sink.store.name: {
+                "ok": int(sink.error is None),
+                "bytes": sink.store.size(),
+                "waiting_bytes": sink.waiting_bytes,
+                "lost": sink.missing,
+                "errors": sink.failures,
+                "removed": sink.store.removed,
+            }
+            for sink in self._sinks
+        }
+
+    def _lag(self) -> dict[str, float]:
+        """How far behind the relay this process is; asked by other threads."""
+        unread = self._reader.unread_bytes
+        behind = max(0.0, time.monotonic() - self._caught_up) if unread else 0.0
+        return {"lag_bytes": unread, "lag_seconds": behind, "open_exchanges": self._observer.open}
 
     def _warn(self, message: str) -> None:
         self._control.log("warn", message)
@@ -319,9 +344,8 @@ class Worker:
         counters = self._reader.counters()
         return {
             "ok": all(sink.error is None for sink in self._sinks),
-            "lag_bytes": self._reader.unread_bytes,
+            **self._lag(),
             "lag_events": sum(0 if sink.clear else 1 for sink in self._sinks) + len(self._batch),
-            "open_exchanges": self._observer.open,
             "stores": [
                 {
                     "name": sink.store.name,
@@ -458,6 +482,9 @@ class Worker:
                         self._log_request(record)
             if self._batch_bytes > BATCH_BYTES:
                 self._store()
+        if not self._reader.unread_bytes:
+            self._caught_up = time.monotonic()
+        self._metrics.gaps(self._gaps)
         return bool(events)
 
     def _log_request(self, exchange: Exchange) -> None:

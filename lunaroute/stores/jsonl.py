@@ -170,6 +170,7 @@ class JsonlStore:
         self._told: OrderedDict[str, dict[str, int]] = OrderedDict()
         self._tending: Generator[None, None, None] | None = None
         self._bytes = 0
+        self.removed = 0  # files, by retention
 
     def __repr__(self) -> str:
         return f"<JsonlStore {self.path} {len(self._files)} open files>"
@@ -447,6 +448,7 @@ class JsonlStore:
         except OSError as error:
             raise StoreError(f"cannot remove the old file {each.path}: {error.strerror}") from None
         self._bytes -= each.size
+        self.removed += 1
         session = each.path.name.removeprefix("session_").partition(".jsonl")[0]
         self._paths.pop(session, None)
 

@@ -86,6 +86,7 @@ class SqliteStore:
         self._inode: tuple[int, int] | None = None
         self._unmerged = upkeep.Unmerged()
         self.refused = 0  # records that no database can take
+        self.removed = 0  # exchanges, by retention
 
     def locate_by(self, locate: Callable[[str, int], str | None]) -> None:
         """Tell where a session's JSONL file is."""
@@ -321,7 +322,13 @@ class SqliteStore:
     def tend_steps(self, now: float, keep: upkeep.Keep | None = None) -> Iterator[upkeep.Progress]:
         """Retention by age and size, in steps; `keep`: other bounds for this once."""
         age, size = keep or self.keep
-        yield from self._guarded(upkeep.trim(self._transaction, now, age, size, self._writing.forget, self._unmerged))
+        done = 0
+        for step in self._guarded(
+            upkeep.trim(self._transaction, now, age, size, self._writing.forget, self._unmerged)
+        ):
+            self.removed += step.done - done
+            done = step.done
+            yield step
         if self._unwiped:
             yield from self._guarded(self._wipe(upkeep.wipe(self._transaction)))
         self._empty_log()
