@@ -255,7 +255,7 @@ cdef bint ipv6_public(const int *group) noexcept nogil:
         return ipv4_public(b >> 8, b & 255, group[2] >> 8)
     if a == 0x3FFF and b < 0x1000 or a == 0x5F00:
         return False            # documentation (RFC 9637), segment routing
-    return a < 0xFC00           # unique local, link local, multicast above
+    return not (a >> 9 == 0xFC >> 1 or a >> 6 == 0xFE80 >> 6 or a >> 6 == 0xFEC0 >> 6 or a >> 8 == 0xFF)    # local, multicast
 
 
 cdef Py_ssize_t ipv6(const Text *t, Py_ssize_t i, Span *found) noexcept nogil:

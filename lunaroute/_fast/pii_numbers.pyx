@@ -11,7 +11,7 @@ from lunaroute._fast.pii_text cimport (
     ALNUM, ALPHA, BLANK, CREDIT_CARD, DIGIT, HEX, IBAN, IP, LOWER, NOTHING, PHONE, PRIVATE_ADDRESSES, SSN, Span, Text,
     UNDER, UPPER, WORD, at, digit, escaped, has, invisible, lower, point, run, run_back, starts, visible,
 )
-from lunaroute._fast.pii_words cimport A_CARD, A_PHONE, A_VERSION, AN_ADDRESS, AN_SSN, hints
+from lunaroute._fast.pii_words cimport A_CARD, A_PHONE, A_VERSION, AN_ADDRESS, AN_SSN, AT_ONCE, hints
 
 cdef enum:
     DIGITS = 40                 # an IBAN has 34 characters, nothing else has more
@@ -179,7 +179,7 @@ cdef bint joined(const Text *t, Py_ssize_t i, Py_ssize_t last) noexcept nogil:
     c = t.p[i - 1]
     if has(c, WORD):
         return not escaped(t, i)
-    if c == c"." or c == c"$" or c == c"#" and at(t, i - 2) == c"&":
+    if c == c"." or c == c"$" or c == c"#":
         return True
     if c == c"-" or c == c"/" or c == c"+" or c == c"*" or c == c"^":
         return has(at(t, i - 2), WORD) or at(t, i - 2) == c")" or at(t, i - 2) == c"."
@@ -215,7 +215,7 @@ cdef bint lonely(const Text *t, Py_ssize_t start, Py_ssize_t end) noexcept nogil
         if has(c, DIGIT) or ((c == c"," or c == c"." or c == c"-" or c == c"+" or c == c";" or c == c"|" or c == c":") and i > 1
                              and has(t.p[i - 2], DIGIT)):
             return False
-        if c == c"." or (c == c"," and i == start):
+        if c == c".":
             return False
         if i < start and has(c, ALPHA) and not has(at(t, i - 2), WORD) and c != c"I" and c != c"a" and at(t, i - 2) != c"'":
             return False
@@ -257,7 +257,7 @@ cdef int scheme(const uint8_t *d, int n) noexcept nogil:
         return DINERS if 14 <= n <= 19 else -1
     if 300 <= three <= 305 or four == 3095 or two == 38 or two == 39:
         return DINERS if n == 14 or n >= 16 else -1
-    if 3528 <= four <= 3589:
+    if two == 35:               # 3528 to 3589
         return JCB if n >= 16 else -1
     if four == 2131 or four == 1800:
         return JCB if n == 15 else -1
@@ -332,7 +332,7 @@ cdef bint card(const Text *t, const Number *num, Py_ssize_t last, Span *found) n
         hint = 0
         if num.first[1] == 12 or num.first[1] > 16 or num.first[1] == 13 or at(t, start - 1) == c"/":
             hint = hints(t, start)
-            if num.first[1] == 12 and not hint & A_CARD:
+            if (num.first[1] == 12 or num.first[1] == 13) and not hint & A_CARD:
                 return False
     elif num.groups > groups and not (num.separator[groups] & NEWLINE) and size_of(num, groups) == size_of(num, groups - 1):
         return False            # the beginning of a row of numbers
@@ -397,14 +397,14 @@ cdef bint ipv4(const Text *t, const Number *num, Py_ssize_t last, Span *found) n
     cdef int[4] part
     cdef Py_ssize_t start = num.starts[0], end = num.ends[3]
     cdef uint8_t c, before = at(t, start - 1), before2 = at(t, start - 2)
-    cdef bint small = True
+    cdef int small = 0
     for k in range(4):
         if size_of(num, k) > 3 or (k and num.separator[k] != POINT):
             return False
         part[k] = value(num, num.first[k], size_of(num, k))
         if part[k] > 255 or (size_of(num, k) > 1 and num.digits[num.first[k]] == 0):
             return False
-        small &= part[k] < 20
+        small += part[k] < 20
     if num.groups > 4 and num.separator[4] & POINT:
         return False
     # what it is part of: v1.2.3.4, pkg==1.2.3.4, ~1.2.3.4, Chrome/1.2.3.4 (but //1.2.3.4 and host/1.2.3.4:80 are addresses)
@@ -433,12 +433,14 @@ cdef bint ipv4(const Text *t, const Number *num, Py_ssize_t last, Span *found) n
     # arcs of object identifiers (X.520, X.509): 2.5.4.x, 2.5.29.x; 1.3.6.1
     if (part[0] == 2 and part[1] == 5 and (part[2] == 4 or part[2] == 29)) or (part[0] == 1 and part[1] == 3 and part[2] == 6):
         return False
-    if not ipv4_public(part[0], part[1], part[2]) and not t.switches & PRIVATE_ADDRESSES:
+    if (not ipv4_public(part[0], part[1], part[2]) or part[0] == 1 and part[1] == 2 and part[2] == 3) and not t.switches & PRIVATE_ADDRESSES:
         return False
     hint = hints(t, start)
-    if hint & A_VERSION and not hint & AN_ADDRESS:
+    if hint & AT_ONCE or hint & A_VERSION and not hint & AN_ADDRESS:
         return False
-    if small and not hint & AN_ADDRESS and not (before == c"/" and before2 == c"/") and not (
+    if not hint & AN_ADDRESS and has(at(t, start - 1), BLANK) and has(at(t, start - 2), DIGIT) and has(c, BLANK) and has(at(t, end + 1), DIGIT):
+        return False            # a row of numbers: the path of an SVG
+    if small > 2 and not hint & AN_ADDRESS and not (before == c"/" and before2 == c"/") and not (
             (c == c":" or c == c"/") and has(at(t, end + 1), DIGIT)):
         return False            # a section of a document, a version
     found.kind, found.name = IP, 0
@@ -530,9 +532,14 @@ cdef bint counting(const Number *num, int count) noexcept nogil:
     return up >= count - 1 or down >= count - 1 or same >= count - 1
 
 
-cdef bint among_bytes(const Text *t, Py_ssize_t start, Py_ssize_t end) noexcept nogil:
-    """Whether two hexadecimal digits stand on both sides, as in a dump."""
-    return (run_back(t, start - 1, ALNUM, 3) == start - 3 and has(at(t, start - 2), HEX) and has(at(t, start - 3), HEX)
+cdef bint among_bytes(const Text *t, const Number *num) noexcept nogil:
+    """Whether five pairs are rather bytes of a dump: more of them on both sides, or one more than the one before each."""
+    cdef Py_ssize_t start = num.starts[0], end = num.ends[4]
+    cdef int k, step = value(num, 2, 2) - value(num, 0, 2)
+    cdef bint steady = True
+    for k in range(2, 5):
+        steady &= value(num, 2 * k, 2) - value(num, 2 * k - 2, 2) == step
+    return steady or (run_back(t, start - 1, ALNUM, 3) == start - 3 and has(at(t, start - 2), HEX) and has(at(t, start - 3), HEX)
             and run(t, end + 1, ALNUM) == end + 3 and has(at(t, end + 1), HEX) and has(at(t, end + 2), HEX))
 
 
@@ -549,14 +556,14 @@ cdef int national(const Text *t, const Number *num, int *name, bint *sure) noexc
         return 4
     if three == 0x334 and nanp(num, 0):
         kinds = separators(num, 3)
-        if not kinds & NEWLINE or kinds & (HYPHEN | CLOSE):
-            sure[0] = kinds & (HYPHEN | CLOSE) != 0 or kinds == POINT
+        if (not kinds & NEWLINE or kinds & (HYPHEN | CLOSE)) and not kinds & OPEN and not num.separator[2] & CLOSE:
+            sure[0] = kinds == HYPHEN or kinds == POINT or kinds & CLOSE or num.separator[2] == HYPHEN
             return 3
     if num.groups >= 2 and num.open and num.separator[1] & CLOSE and shape(num, 2) == 0x37 and nanp(num, 0):
         return 2
     if num.digits[0] != 0 or num.count < 9 or (num.digits[1] == 0 and num.groups < 3):
         # India: 98765 43210
-        if num.groups >= 2 and shape(num, 2) == 0x55 and num.digits[0] >= 6 and num.separator[1] & (SPACE | HYPHEN):
+        if num.groups >= 2 and shape(num, 2) == 0x55 and num.digits[0] >= 6 and (num.separator[1] == SPACE or num.separator[1] == HYPHEN):
             name[0], sure[0] = IN_PHONE, False
             return 2
         return 0
@@ -565,7 +572,7 @@ cdef int national(const Text *t, const Number *num, int *name, bint *sure) noexc
     # France: 01 23 45 67 89
     if num.groups >= 5 and shape(num, 5) == 0x22222:
         kinds = separators(num, 5) & ~NEWLINE
-        if (kinds == SPACE or kinds == POINT or kinds == HYPHEN) and not among_bytes(t, num.starts[0], num.ends[4]):
+        if (kinds == SPACE or kinds == POINT or kinds == HYPHEN) and not among_bytes(t, num):
             name[0], sure[0] = FR_PHONE, kinds == POINT
             return 5
         return 0
@@ -586,6 +593,8 @@ cdef int national(const Text *t, const Number *num, int *name, bint *sure) noexc
         sure[0] = num.open or bare & (SLASH | HYPHEN) != 0
         return 2
     # Germany (DIN 5008, Bundesnetzagentur): 030 123456, 030/123456, (0621) 12345-67, 0151 23456789
+    if shape(num, 2) == 0x54 and not num.open:
+        return 0                # a ZIP code of the United States
     if 3 <= num.first[1] <= 5 and 4 <= size_of(num, 1) <= 8 and num.first[2] >= 9 and num.first[2] <= 12:
         name[0], sure[0] = DE_PHONE, num.open or bare & SLASH != 0 or (bare == HYPHEN and num.first[2] >= 10)
         if num.groups > 2 and num.separator[2] == HYPHEN and size_of(num, 2) <= 4 and num.first[3] <= 12:

@@ -9,7 +9,7 @@ from libc.stdint cimport uint8_t
 from libc.string cimport memcmp
 
 from lunaroute._fast.pii_text cimport (
-    ALNUM, ALPHA, BLANK, DASH, DIGIT, DOT, HIGH, LINE, LOWER, NOTHING, SECRET, Span, Text, UNDER, UPPER, WORD, at, escaped,
+    ALNUM, ALPHA, BLANK, DASH, DIGIT, DOT, HEX, HIGH, LINE, LOWER, NOTHING, SECRET, Span, Text, UNDER, UPPER, WORD, at, escaped,
     has, lower, run, run_at_most, run_back, starts,
 )
 
@@ -37,11 +37,14 @@ KEYS = (
 )
 # ... and what makes a token none: where a list goes on, what a model reads
 NO_TOKENS = (b"page", b"next", b"continuation", b"sync", b"cursor", b"pagination", b"eos", b"bos", b"pad", b"unk", b"mask", b"sep", b"cls",
-             b"csrf", b"xsrf", b"cancellation", b"cancel", b"public", b"start", b"stop")
+             b"csrf", b"xsrf", b"cancellation", b"cancel", b"public", b"start", b"stop", b"output", b"input", b"request", b"idempotency", b"change",
+             b"lock", b"starting", b"marker", b"reservation")
 # Parts of what people write where a secret would be.
-FILLERS = (b"example", b"your", b"xxxx", b"placeholder", b"changeme", b"change_me", b"change-me", b"insert", b"dummy", b"redacted", b"replace",
-           b"_here", b"-here", b"****", b"....", b"todo", b"${", b"{{", b"<%", b"$(", b"%(", b"process.env", b"os.environ", b"getenv", b"sha256", b"sha512",
-           b"sha1", b"sha-", b"md5", b"base64", b"utf8", b"utf-8", b"oauth2", b"pbkdf2", b"aes-", b"rsa-", b"://", b"\xe2\x80\xa6", b"\xe2\x80\xa2")
+FILLERS = (b"example", b"your_", b"your-", b"yourp", b"yourt", b"yourk", b"your.", b"youra", b"xxxx", b"placeholder", b"changeme", b"change_me", b"change-me", b"insert", b"dummy", b"redacted", b"replace",
+           b"_here", b"-here", b"****", b"...", b"todo", b"${", b"{{", b"<%", b"process.env", b"os.environ", b"getenv", b"://",
+           b"\xe2\x80\xa6", b"\xe2\x80\xa2")
+# Short values that begin so name an algorithm.
+ALGORITHMS = (b"sha", b"md5", b"base64", b"utf", b"oauth", b"pbkdf", b"aes", b"rsa", b"hmac", b"ed25519", b"ecdsa", b"bcrypt", b"hs256", b"rs256")
 
 cdef enum:
     LIST_MAX = 48
@@ -51,7 +54,7 @@ cdef struct List:
     int size[LIST_MAX]
     int count
 
-cdef List KEY_LIST, NO_TOKEN_LIST, FILLER_LIST
+cdef List KEY_LIST, NO_TOKEN_LIST, FILLER_LIST, ALGORITHM_LIST
 
 
 cdef fill(List *list_, tuple words):
@@ -65,6 +68,7 @@ cdef fill(List *list_, tuple words):
 fill(&KEY_LIST, KEYS)
 fill(&NO_TOKEN_LIST, NO_TOKENS)
 fill(&FILLER_LIST, FILLERS)
+fill(&ALGORITHM_LIST, ALGORITHMS)
 
 
 # --- names ----------------------------------------------------------------------------------------------------------
@@ -90,6 +94,9 @@ cdef What named(const Text *t, Py_ssize_t i, Py_ssize_t *end) noexcept nogil:
     cdef uint8_t before = at(t, i - 1)
     # the beginning of a word: not `encompass`, not `mistoken`; but `dbpassword` is one
     cdef bint first = not has(before, ALPHA) or (has(before, LOWER) and has(t.p[i], UPPER)) or escaped(t, i)
+    # a type (Aws::Secret) or a part of something with colons (arn:...:secret:name)
+    if at(t, run_back(t, i, WORD | DASH, 64) - 1) == c":":
+        return NO_SECRET
     if starts(t, i, b"password", 8) or starts(t, i, b"passwort", 8) or starts(t, i, b"passcode", 8):
         what, k = PASSWORD, i + 8
     elif starts(t, i, b"passphrase", 10):
@@ -135,7 +142,7 @@ cdef What named(const Text *t, Py_ssize_t i, Py_ssize_t *end) noexcept nogil:
 
 # --- values ---------------------------------------------------------------------------------------------------------
 ctypedef struct Look:
-    Py_ssize_t size, digits, lowers, uppers, symbols, blanks, changes, letters_in_row
+    Py_ssize_t size, digits, lowers, uppers, symbols, blanks, changes, hexes
     int distinct
     bint wordy                  # made of words and small numbers
 
@@ -147,7 +154,7 @@ cdef void look(const uint8_t *p, Py_ssize_t n, Look *look_) noexcept nogil:
     for k in range(256):
         seen[k] = 0
     look_.size = n
-    look_.digits = look_.lowers = look_.uppers = look_.symbols = look_.blanks = look_.changes = 0
+    look_.digits = look_.lowers = look_.uppers = look_.symbols = look_.blanks = look_.changes = look_.hexes = 0
     look_.distinct = 0
     look_.wordy = True
     for k in range(n):
@@ -155,6 +162,7 @@ cdef void look(const uint8_t *p, Py_ssize_t n, Look *look_) noexcept nogil:
             seen[p[k]] = 1
             look_.distinct += 1
         kind = 0
+        look_.hexes += has(p[k], HEX)
         if has(p[k], DIGIT):
             look_.digits += 1
             kind = 1
@@ -195,8 +203,11 @@ cdef bint filler(const uint8_t *p, Py_ssize_t n) noexcept nogil:
         return True
     if p[0] == c"{" and p[n - 1] == c"}" or p[0] == c"[" and p[n - 1] == c"]" or p[0] == c"%" and (n == 2 or p[n - 1] == c"%"):
         return True
-    if p[0] == c"#" or p[0] == c"/" and memcmp(p, b"//", 2 if n > 1 else 1) == 0:
+    if n > 3 and (p[0] == c"$" or p[0] == c"%") and p[1] == c"(" and (p[n - 1] == c")" or p[n - 2] == c")"):
         return True
+    for w in range(ALGORITHM_LIST.count):
+        if n <= 20 and starts(&t, 0, ALGORITHM_LIST.text[w], ALGORITHM_LIST.size[w]):
+            return True
     for k in range(n):
         for w in range(FILLER_LIST.count):
             if lower(p[k]) == <uint8_t>FILLER_LIST.text[w][0] and starts(&t, k, FILLER_LIST.text[w], FILLER_LIST.size[w]):
@@ -207,11 +218,13 @@ cdef bint filler(const uint8_t *p, Py_ssize_t n) noexcept nogil:
 cdef bint random_looking(const Look *x) noexcept nogil:
     """Drawn from an alphabet, not made of words: digits and letters turn into each other all the time."""
     cdef Py_ssize_t letters = x.lowers + x.uppers, all_ = letters + x.digits
+    if x.hexes == all_ and all_ >= 32 and x.size - all_ <= 4 and x.digits >= 6 and letters >= 4 and x.distinct >= 8:
+        return True             # the output of a digest, a UUID: few turns may be chance there
     if x.blanks or all_ < 12 or x.distinct < 8 or letters < 2:
         return False
     if x.digits < 2 and not (x.lowers > 4 and x.uppers > 4 and all_ >= 24):
         return False
-    return x.changes * 100 >= (all_ - 1) * (27 if x.uppers and x.lowers else 22)
+    return x.changes * 100 >= (all_ - 1) * (40 if x.digits < 2 else 30 if x.uppers and x.lowers else 22)
 
 
 cdef bint worth(const uint8_t *p, Py_ssize_t n, What what, bint quoted) noexcept nogil:
@@ -299,6 +312,8 @@ cdef bint take(const Text *t, Py_ssize_t start, Py_ssize_t end, What what, bint 
     cdef Look x
     if what == AUTHORIZATION:
         token = scheme(t, start, end)
+        if starts(t, start, b"aws4-", 5):
+            return False        # a signature of one request, with the key's name
         if token == start:
             what = TOKEN
         elif starts(t, start, b"basic", 5):
@@ -346,7 +361,7 @@ cdef Py_ssize_t keyed(const Text *t, Py_ssize_t i, Span *found) noexcept nogil:
         k += 1
         while k - start < 12 and at(t, k) in b":=>":
             k += 1
-    elif c == c">" and what != AUTHORIZATION:
+    elif c == c">" and not pair and (at(t, name - 1) == c"<" or at(t, name - 1) == c":"):
         k += 1                  # <password>value</password>
     elif pair and c == c",":
         k += 1
@@ -400,13 +415,17 @@ cdef Py_ssize_t keyed(const Text *t, Py_ssize_t i, Span *found) noexcept nogil:
     start = end = k
     if what == AUTHORIZATION:
         end = scheme(t, start, t.n)
-    while end < t.n and end - start <= VALUE_MAX and not has(t.p[end], BLANK | LINE) and t.p[end] not in b"\"'`<>,;&|\\":
+    while end < t.n and end - start <= VALUE_MAX and not has(t.p[end], BLANK | LINE) and t.p[end] not in b"\"'`<>,;|\\":
+        if t.p[end] == c"&" and (has(at(t, end + 1), BLANK | LINE) or at(t, end + 1) == c"&"
+                                 or at(t, run_at_most(t, end + 1, WORD | DASH | DOT, 40)) == c"="):
+            break               # the next field of a form, the next command
         if t.p[end] in b"({[" and what != PASSWORD and what != PASS:
             return k
         end += 1
     if end == start or end - start > VALUE_MAX:
         return k
-    while end > start and t.p[end - 1] in b".)]}:!?" and not (what == PASSWORD and t.p[end - 1] in b"!?"):
+    while end > start and (t.p[end - 1] in b".:" or t.p[end - 1] in b")]}" and (what != PASSWORD or run(t, start, WORD) >= end - 1)
+                           or t.p[end - 1] in b"!?" and what != PASSWORD):
         end -= 1
     if not bare(t, start, end, what, tight or not assigned or option):
         return k
@@ -416,24 +435,30 @@ cdef Py_ssize_t keyed(const Text *t, Py_ssize_t i, Span *found) noexcept nogil:
 
 
 cdef bint bare(const Text *t, Py_ssize_t start, Py_ssize_t end, What what, bint tight) noexcept nogil:
-    """Whether a value without quotes is one, and no expression of some language."""
-    cdef Py_ssize_t k, words = run(t, start, WORD | DOT)
+    """Whether a value without quotes is one, and no expression of some language. tight: it is a word of a shell."""
+    cdef Py_ssize_t k, words = run(t, start, WORD | DOT), next_ = run(t, end, BLANK)
     cdef uint8_t c = at(t, end)
-    for k in range(start, end):
-        if t.p[k] in b"(){}[]" and what != PASSWORD or t.p[k] == c"(" or t.p[k] == c"{":
-            return False
-    if has(t.p[start], DOT) or at(t, start) in b"*=>?" or (t.p[start] == c"-" and not has(at(t, start + 1), ALNUM)):
+    cdef bint password = what == PASSWORD or what == PASS or what == PASSPHRASE
+    if (words > start and words < t.n and t.p[words] in b"([{"
+            and (words >= end or t.p[end - 1] in b")]" or (c and c in b")]\"',"))):
+        return False            # a call, an item
+    if t.p[start] == c"{" or has(t.p[start], DOT) or (t.p[start] in b"*=>?-" and not tight):
         return False
-    if what == PASSWORD or what == PASS or what == PASSPHRASE:
-        if words == end:
-            # a name (of a variable, a field, a type) unless the line ends there
-            for k in range(start, end):
-                if t.p[k] == c".":
-                    return False
-            if c in b"),;(" and c != 0 or has(c, BLANK) and at(t, run(t, end, BLANK)) in b"=+-*/?:&|<>({[" and run(t, end, BLANK) < t.n:
+    if not password:
+        for k in range(start, end):
+            if t.p[k] in b"(){}[]":
                 return False
-            return not has(t.p[start], UNDER)
+            if t.p[k] == c"." and words == end and c and c in b",)=":
+                return False    # a.b, of a module or an object
         return True
+    if words < end:
+        return True
+    # a name (of a variable, a field, a type) unless the line ends there
+    for k in range(start, end):
+        if t.p[k] == c".":
+            return False
+    if c and c in b"),;(" or not tight and next_ < t.n and has(c, BLANK) and t.p[next_] in b"=+-*/?:&|<>({[":
+        return False
     return True
 
 

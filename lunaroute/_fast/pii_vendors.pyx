@@ -269,7 +269,7 @@ cdef bint likely(const uint8_t *p, Py_ssize_t n) noexcept nogil:
         if n - k >= 4:
             # written out by hand: example, xxxx, your_, -here
             under = p[k] == p[k + 1] and p[k] == p[k + 2] and p[k] == p[k + 3]
-            if under and (lower(p[k]) == c"x" or p[k] == c"0" or p[k] == c"."):
+            if under and (lower(p[k]) == c"x" or p[k] == c"." or (n - k >= 6 and p[k + 4] == p[k] and p[k + 5] == p[k])):
                 return False
             if n - k >= 7 and (memcmp(p + k, b"EXAMPLE", 7) == 0 or memcmp(p + k, b"example", 7) == 0):
                 return False
@@ -313,6 +313,8 @@ cdef Py_ssize_t vendor(const Text *t, Py_ssize_t i, uint32_t buckets, Span *foun
                 continue
             if has(at(t, end), ALNUM) and row.most == row.least:
                 continue
+            if has(at(t, start - 1), PLUS) and has(at(t, end), PLUS | EQUAL):
+                continue            # in the midst of base64
             if not row.before and not (likely(t.p + i + row.size, n) and (number != WEAK or digits_in(t.p + i + row.size, n))):
                 if row.most == NO_END:
                     return behind       # or the same bytes would be read again for each such beginning in them

@@ -91,7 +91,7 @@ cdef int hints(const Text *t, Py_ssize_t start) noexcept nogil:
     cdef Py_ssize_t outside = 0 if inside == BEFORE else t.context_n if t.context_n < BEFORE else BEFORE
     cdef Py_ssize_t n, i, first = 0
     cdef bint blank = True
-    cdef int found = 0, size
+    cdef int found = 0, size, this = 0
     if outside:
         memcpy(seen, t.context + t.context_n - outside, outside)
         seen[outside] = c":"
@@ -119,8 +119,9 @@ cdef int hints(const Text *t, Py_ssize_t start) noexcept nogil:
             word[size] = lower(seen[i])
             size += 1
             i += 1
-        found |= hint_of(word, size)
+        this = hint_of(word, size)
+        found |= this
         # "my number is", "his number": a number is a phone's only where it is somebody's
         if size == 6 and memcmp(word, b"number", 6) == 0 and i >= 9 + first and memcmp(seen + i - 9, b"my number", 9) == 0:
             found |= A_PHONE
-    return found
+    return found | (AT_ONCE if this & A_VERSION else 0)
