@@ -186,10 +186,17 @@ cdef void finer(const Text *t, Span *span) noexcept nogil:
     """The name of what has a form of its own, and all of it, where a name gave it away."""
     cdef uint64_t bits = 0
     cdef Span inner
-    if lr_next(t.p, span.start, t.n, ANCHORS, &bits) == span.start and (bits >> VENDORS_FROM or bits & JWT):
-        formed(t, span.start, bits, &inner)
-        if inner.kind != NOTHING and inner.end >= span.end:
-            span[0] = inner
+    cdef Py_ssize_t i = span.start
+    while True:
+        i = lr_next(t.p, i, t.n, ANCHORS, &bits)
+        if i >= span.end:
+            return
+        if bits >> VENDORS_FROM or bits & JWT:
+            formed(t, i, bits, &inner)
+            if inner.kind != NOTHING and inner.start <= span.start and inner.end >= span.end:
+                span[0] = inner
+                return
+        i += 1
 
 
 cdef void scan(const Text *t, int kinds, Found *found) noexcept nogil:

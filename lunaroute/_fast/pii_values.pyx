@@ -94,9 +94,11 @@ cdef What named(const Text *t, Py_ssize_t i, Py_ssize_t *end) noexcept nogil:
     cdef uint8_t before = at(t, i - 1)
     # the beginning of a word: not `encompass`, not `mistoken`; but `dbpassword` is one
     cdef bint first = not has(before, ALPHA) or (has(before, LOWER) and has(t.p[i], UPPER)) or escaped(t, i)
-    # a type (Aws::Secret) or a part of something with colons (arn:...:secret:name)
-    if at(t, run_back(t, i, WORD | DASH, 64) - 1) == c":":
+    # a type (Aws::Secret) or a part of something with colons (arn:...:secret:name); but not //registry/:_authToken
+    k = run_back(t, i, WORD | DASH, 64)
+    if at(t, k - 1) == c":" and (has(at(t, k - 2), WORD) or at(t, k - 2) == c":"):
         return NO_SECRET
+    k = i
     if starts(t, i, b"password", 8) or starts(t, i, b"passwort", 8) or starts(t, i, b"passcode", 8):
         what, k = PASSWORD, i + 8
     elif starts(t, i, b"passphrase", 10):
@@ -427,7 +429,9 @@ cdef Py_ssize_t keyed(const Text *t, Py_ssize_t i, Span *found) noexcept nogil:
     while end > start and (t.p[end - 1] in b".:" or t.p[end - 1] in b")]}" and (what != PASSWORD or run(t, start, WORD) >= end - 1)
                            or t.p[end - 1] in b"!?" and what != PASSWORD):
         end -= 1
-    if not bare(t, start, end, what, tight or not assigned or option):
+    if tight and at(t, end) == c";" and at(t, name - 1) == c";":
+        pass                    # a field of a connection string
+    elif not bare(t, start, end, what, tight or not assigned or option):
         return k
     if take(t, start, end, what, False, found):
         return end
@@ -453,6 +457,8 @@ cdef bint bare(const Text *t, Py_ssize_t start, Py_ssize_t end, What what, bint 
         return True
     if words < end:
         return True
+    if not tight and starts(t, start, b"pass", 4):
+        return False
     # a name (of a variable, a field, a type) unless the line ends there
     for k in range(start, end):
         if t.p[k] == c".":

@@ -300,6 +300,7 @@ cdef Py_ssize_t vendor(const Text *t, Py_ssize_t i, uint32_t buckets, Span *foun
             start = i
             if row.before:
                 start = run_back(t, i, row.before, row.before_most + 1)
+                start += i - start > row.before_most and escaped(t, start + 1)      # the n of \n
                 if not row.before_least <= i - start <= row.before_most:
                     continue
             if not alone(t, start):
@@ -348,12 +349,12 @@ cdef Py_ssize_t jwt(const Text *t, Py_ssize_t i, Span *found) noexcept nogil:
         part = run(t, end + 1, SLUG)
         if parts == 1 and (part - end < 10 or not starts(t, end + 1, b"ey", 2) and part - end < 20):
             break
-        if parts > 1 and part == end + 1 and has(at(t, end + 1), LINE | BLANK):
-            break
+        if parts > 2 and part == end + 1:
+            break               # the full stop of a sentence; behind two parts it is the token's: there is no signature
         end = part
         parts += 1
     # a JSON object in base64 alone is no token (source maps, cursors of lists)
-    if parts < 2 or (parts == 2 and at(t, end) != c"."):
+    if parts < 3:
         return first
     while at(t, end) == c"=":
         end += 1
@@ -365,7 +366,8 @@ cdef Py_ssize_t jwt(const Text *t, Py_ssize_t i, Span *found) noexcept nogil:
 cdef Py_ssize_t pem(const Text *t, Py_ssize_t i, Span *found) noexcept nogil:
     """The private key whose `--BEGIN` is at i (RFC 7468; OpenSSH; PGP, RFC 9580 6.2), from the first dash to the last one
     of the END line, or to where its base64 ends when it was cut off; in `found`; where to go on."""
-    cdef Py_ssize_t start = run_back(t, i, DASH, 3), k = i + 2, title, body, count = 0
+    cdef Py_ssize_t start = run_back(t, i, DASH, 3), k = i + 2, title, body, count = 0, chunk = 0
+    cdef bint header = False
     found.kind = NOTHING
     if not starts(t, k, b"begin ", 6):
         return k
@@ -383,9 +385,21 @@ cdef Py_ssize_t pem(const Text *t, Py_ssize_t i, Span *found) noexcept nogil:
     while k < t.n:
         if has(t.p[k], BASE64 | EQUAL):
             count += 1
-        elif t.p[k] == c"-" and at(t, k + 1) == c"-":
+            chunk += 1
+            k += 1
+            continue
+        if t.p[k] == c"-" and at(t, k + 1) == c"-":
             break
-        elif not has(t.p[k], BLANK | LINE | DASH | DOT) and t.p[k] not in b"\\:,()'\"":
+        header = header and not has(t.p[k], LINE) or t.p[k] == c":"     # Proc-Type: 4,ENCRYPTED
+        if has(t.p[k], BLANK) and 0 < chunk < 40 and not header and at(t, k + 1) != c"-":
+            k -= chunk          # words: the key was cut off before them
+            break
+        chunk = 0
+        if t.p[k] == c"\\" and at(t, k + 1) in b"nrt" and k + 1 < t.n:
+            k += 2
+            header = False
+            continue
+        if not has(t.p[k], BLANK | LINE | DASH | DOT) and t.p[k] not in b"\\:,()'\"":
             break
         k += 1
     if count < 40:
