@@ -8,7 +8,7 @@ surrounds it decides as much as the digits do: nearly all digits of code are ver
 from libc.stdint cimport uint8_t, uint32_t
 
 from lunaroute._fast.pii_text cimport (
-    ALNUM, ALPHA, BLANK, CREDIT_CARD, DIGIT, HEX, IBAN, IP, LOWER, NOTHING, PHONE, PRIVATE_ADDRESSES, SSN, Span, Text,
+    ALNUM, ALPHA, BLANK, CREDIT_CARD, DIGIT, HEX, IBAN, IP, LINE, LOWER, NOTHING, PHONE, PRIVATE_ADDRESSES, SSN, Span, Text,
     UNDER, UPPER, WORD, at, digit, escaped, has, invisible, lower, point, run, run_back, starts, visible,
 )
 from lunaroute._fast.pii_words cimport A_CARD, A_PHONE, A_VERSION, AN_ADDRESS, AN_SSN, AT_ONCE, hints
@@ -25,6 +25,7 @@ cdef enum:                      # what stands between two groups, as bits
     NEWLINE = 16
     OPEN = 32
     CLOSE = 64
+    GAP = 128                   # two blanks: columns of a table
 
 ctypedef struct Number:
     int count                   # digits
@@ -92,7 +93,7 @@ cdef Py_ssize_t separated(const Text *t, Py_ssize_t i, int *kind) noexcept nogil
             return -1
         if kind[0] & bit and (bit != SPACE or spaces > 2):
             return -1
-        kind[0] |= bit
+        kind[0] |= bit if spaces < 2 else bit | GAP
         i += size
     if not digit(t, i, &v):
         return -1
@@ -288,7 +289,7 @@ cdef int card_groups(const Number *num) noexcept nogil:
             kinds = separators(num, groups)
             broken = kinds & NEWLINE != 0
             kinds &= ~NEWLINE
-            if kinds & (kinds - 1) or kinds & (OPEN | CLOSE | SLASH):
+            if kinds & (kinds - 1) or kinds & (OPEN | CLOSE | SLASH | GAP) or (broken and kinds & POINT):
                 continue
             if broken:
                 # a line break anywhere, but once, and then the number is all there is
@@ -310,9 +311,41 @@ cdef int card_groups(const Number *num) noexcept nogil:
     return 0
 
 
+cdef bint in_row(const Text *t, const Number *num, int groups) noexcept nogil:
+    """Whether numbers stand before or behind in the same way, as in a table: groups of four are often four numbers."""
+    cdef Py_ssize_t end = run(t, num.ends[groups - 1], BLANK), start = num.starts[0]
+    if end - num.ends[groups - 1] > 1 and has(at(t, end), DIGIT):
+        return True
+    if separators(num, groups) & (SPACE | NEWLINE):
+        if start > 1 and has(t.p[start - 1], BLANK) and has(t.p[start - 2], DIGIT):
+            return True
+        if separators(num, groups) & NEWLINE and not lonely(t, start, num.ends[groups - 1]):
+            return True
+        # one number more may be what is printed on its back; two are a row
+        if num.groups > groups + 1 and num.separator[groups] & SPACE and num.separator[groups + 1] & SPACE:
+            return True
+    return num.groups > groups and num.separator[groups] & SPACE and size_of(num, groups) == size_of(num, groups - 1)
+
+
+cdef bint bare_number(const Text *t, Py_ssize_t start) noexcept nogil:
+    """Whether it is a number to the language of the text rather than a string or a word."""
+    cdef uint8_t before = at(t, start - 1)
+    return before != 0 and (before in b":=[(/" or (before == c"," and has(at(t, start - 2), DIGIT)))
+
+
+cdef bint literal(const Text *t, Py_ssize_t start, Py_ssize_t end) noexcept nogil:
+    """Whether a run of digits is a number of code: an item of an array, `x = 12;`, `f(x, 12)`."""
+    cdef Py_ssize_t i = run_back(t, start, BLANK, 8)
+    cdef uint8_t before = at(t, i - 1), behind = at(t, end)
+    cdef bint item = before == c"[" or (before == c"," and i < start and (has(at(t, i - 2), WORD) or at(t, i - 2) in b")]}"))
+    if before == c"=" and i < start:
+        return behind == c";" or behind == c","
+    return item and (behind == c"]" or behind == c")" or (behind == c"," and has(at(t, end + 1), BLANK | LINE)))
+
+
 cdef bint card(const Text *t, const Number *num, Py_ssize_t last, Span *found) noexcept nogil:
     cdef Py_ssize_t start = num.starts[0], end
-    cdef int groups, k, hint, size = size_of(num, 0)
+    cdef int groups, k, size = size_of(num, 0)
     cdef bint same = True
     if size != 4 and size != 6 and size < 8 and not (num.groups > 1 and num.separator[1] & NEWLINE):
         return False
@@ -328,16 +361,14 @@ cdef bint card(const Text *t, const Number *num, Py_ssize_t last, Span *found) n
     if same:
         return False
     if groups == 1:
-        # one number in ten passes Luhn's test: where code has many, something else must speak for a card
-        hint = 0
-        if num.first[1] == 12 or num.first[1] > 16 or num.first[1] == 13 or at(t, start - 1) == c"/":
-            hint = hints(t, start)
-            if (num.first[1] == 12 or num.first[1] == 13) and not hint & A_CARD:
+        # one number in ten passes Luhn's test: where code has many, something else must speak for a card. 17 and 18
+        # digits have the identifiers of chats, 19 those of databases, 13 times in milliseconds
+        size = num.first[1]
+        if (size < 14 or size == 17 or size == 18 or (size == 19 and bare_number(t, start)) or literal(t, start, end)):
+            if not hints(t, start) & A_CARD:
                 return False
-    elif num.groups > groups and not (num.separator[groups] & NEWLINE) and size_of(num, groups) == size_of(num, groups - 1):
-        return False            # the beginning of a row of numbers
-    elif num.separator[1] & SPACE and start > 1 and has(t.p[start - 1], BLANK) and has(t.p[start - 2], DIGIT):
-        return False            # its end
+    elif in_row(t, num, groups):
+        return False
     found.kind, found.name = CREDIT_CARD, scheme(num.digits, num.first[groups])
     found.start, found.end = start, end
     return True
@@ -539,8 +570,12 @@ cdef bint among_bytes(const Text *t, const Number *num) noexcept nogil:
     cdef bint steady = True
     for k in range(2, 5):
         steady &= value(num, 2 * k, 2) - value(num, 2 * k - 2, 2) == step
-    return steady or (run_back(t, start - 1, ALNUM, 3) == start - 3 and has(at(t, start - 2), HEX) and has(at(t, start - 3), HEX)
-            and run(t, end + 1, ALNUM) == end + 3 and has(at(t, end + 1), HEX) and has(at(t, end + 2), HEX))
+    return steady or pair(t, start - 3) and pair(t, start - 6) or pair(t, end + 1) and pair(t, end + 4)
+
+
+cdef bint pair(const Text *t, Py_ssize_t i) noexcept nogil:
+    """Whether two hexadecimal digits stand alone at i."""
+    return has(at(t, i), HEX) and has(at(t, i + 1), HEX) and not has(at(t, i - 1), ALNUM) and not has(at(t, i + 2), ALNUM)
 
 
 cdef int national(const Text *t, const Number *num, int *name, bint *sure) noexcept nogil:
@@ -557,7 +592,9 @@ cdef int national(const Text *t, const Number *num, int *name, bint *sure) noexc
     if three == 0x334 and nanp(num, 0):
         kinds = separators(num, 3)
         if (not kinds & NEWLINE or kinds & (HYPHEN | CLOSE)) and not kinds & OPEN and not num.separator[2] & CLOSE:
-            sure[0] = kinds == HYPHEN or kinds == POINT or kinds & CLOSE or num.separator[2] == HYPHEN
+            if kinds & POINT and kinds & ~(POINT | CLOSE):
+                return 0
+            sure[0] = kinds == HYPHEN or kinds == POINT or kinds & CLOSE or (num.separator[1] == SPACE and num.separator[2] == HYPHEN)
             return 3
     if num.groups >= 2 and num.open and num.separator[1] & CLOSE and shape(num, 2) == 0x37 and nanp(num, 0):
         return 2

@@ -21,7 +21,7 @@ HINTS = {
     AN_SSN: "ssn* ssns social socialsecurity* sozialversicherung*",
     A_CARD: (
         "card* cards cc ccn ccnum visa mastercard amex credit creditcard* debit karte* kreditkarte* kartennummer carte"
-        " tarjeta* cartao cartão pan maestro discover diners jcb unionpay mir rupay 卡号 银行卡 карта* карты"
+        " tarjeta* payment* charge charged cvc cvv cartao cartão pan maestro discover diners jcb unionpay mir rupay 卡号 银行卡 карта* карты"
     ),
     AN_ADDRESS: (
         "ip ips ipv ipaddr* ipaddress* host* server* addr* dns nameserver* resolver* ping client* remote* peer* gateway*"
