@@ -159,7 +159,8 @@ cdef Py_ssize_t host(const Text *t, Py_ssize_t i) noexcept nogil:
                 return end
         elif end - label <= 24 and not mixed:
             if ends_there(t, label, end):
-                return end
+                # x@y.py is a file; Paraguay gives names below com.py and others only
+                return i if labels == 2 and end - label == 2 and starts(t, label, b"py", 2) else end
             if (starts(t, label, b"test", 4) or starts(t, label, b"local", 5) or starts(t, label, b"example", 7)
                     or starts(t, label, b"invalid", 7) or starts(t, label, b"internal", 8)) and t.switches & RESERVED_DOMAINS:
                 return end

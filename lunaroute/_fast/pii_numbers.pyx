@@ -91,7 +91,7 @@ cdef Py_ssize_t separated(const Text *t, Py_ssize_t i, int *kind) noexcept nogil
             break
         else:
             return -1
-        if kind[0] & bit and (bit != SPACE or spaces > 2):
+        if kind[0] & bit and (bit != SPACE or spaces > 2) or (kind[0] & NEWLINE and bit & (HYPHEN | POINT | SLASH)):
             return -1
         kind[0] |= bit if spaces < 2 else bit | GAP
         i += size
@@ -322,9 +322,9 @@ cdef bint in_row(const Text *t, const Number *num, int groups) noexcept nogil:
         if separators(num, groups) & NEWLINE and not lonely(t, start, num.ends[groups - 1]):
             return True
         # one number more may be what is printed on its back; two are a row
-        if num.groups > groups + 1 and num.separator[groups] & SPACE and num.separator[groups + 1] & SPACE:
+        if num.groups > groups + 1 and num.separator[groups] == SPACE and num.separator[groups + 1] == SPACE:
             return True
-    return num.groups > groups and num.separator[groups] & SPACE and size_of(num, groups) == size_of(num, groups - 1)
+    return num.groups > groups and num.separator[groups] == SPACE and size_of(num, groups) == size_of(num, groups - 1)
 
 
 cdef bint bare_number(const Text *t, Py_ssize_t start) noexcept nogil:
@@ -461,8 +461,8 @@ cdef bint ipv4(const Text *t, const Number *num, Py_ssize_t last, Span *found) n
         # 1.2.3.4-5.6.7.8 is a range, 1.2.3.4-5 and 1.2.3.4-rc1 are versions
         if at(t, run(t, end + 1, DIGIT)) != c"." or run(t, end + 1, DIGIT) == end + 1:
             return False
-    # arcs of object identifiers (X.520, X.509): 2.5.4.x, 2.5.29.x; 1.3.6.1
-    if (part[0] == 2 and part[1] == 5 and (part[2] == 4 or part[2] == 29)) or (part[0] == 1 and part[1] == 3 and part[2] == 6):
+    # arcs of object identifiers (X.520, X.509): 2.5.4.x, 2.5.29.x; 1.3.6.x and others
+    if part[0] == 2 and part[1] == 5 and part[2] in (4, 29) or part[0] == 1 and part[1] == 3 and part[2] in (6, 14, 36, 101, 132):
         return False
     if (not ipv4_public(part[0], part[1], part[2]) or part[0] == 1 and part[1] == 2 and part[2] == 3) and not t.switches & PRIVATE_ADDRESSES:
         return False

@@ -44,7 +44,7 @@ FILLERS = (b"example", b"your_", b"your-", b"yourp", b"yourt", b"yourk", b"your.
            b"_here", b"-here", b"****", b"...", b"todo", b"${", b"{{", b"<%", b"process.env", b"os.environ", b"getenv", b"://",
            b"\xe2\x80\xa6", b"\xe2\x80\xa2")
 # Short values that begin so name an algorithm.
-ALGORITHMS = (b"sha", b"md5", b"base64", b"utf", b"oauth", b"pbkdf", b"aes", b"rsa", b"hmac", b"ed25519", b"ecdsa", b"bcrypt", b"hs256", b"rs256")
+ALGORITHMS = (b"sha1", b"sha2", b"sha3", b"sha5", b"sha-", b"md5", b"base64", b"utf", b"oauth", b"pbkdf", b"aes", b"rsa", b"hmac", b"ed25519", b"ecdsa", b"bcrypt", b"hs256", b"rs256")
 
 cdef enum:
     LIST_MAX = 48
@@ -444,7 +444,7 @@ cdef bint bare(const Text *t, Py_ssize_t start, Py_ssize_t end, What what, bint 
     cdef uint8_t c = at(t, end)
     cdef bint password = what == PASSWORD or what == PASS or what == PASSPHRASE
     if (words > start and words < t.n and t.p[words] in b"([{"
-            and (words >= end or t.p[end - 1] in b")]" or (c and c in b")]\"',"))):
+            and (words >= end or t.p[end - 1] in b")]([" or (c and c in b")],"))):
         return False            # a call, an item
     if t.p[start] == c"{" or has(t.p[start], DOT) or (t.p[start] in b"*=>?-" and not tight):
         return False

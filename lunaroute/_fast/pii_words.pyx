@@ -21,7 +21,7 @@ HINTS = {
     AN_SSN: "ssn* ssns social socialsecurity* sozialversicherung*",
     A_CARD: (
         "card* cards cc ccn ccnum visa mastercard amex credit creditcard* debit karte* kreditkarte* kartennummer carte"
-        " tarjeta* payment* charge charged cvc cvv cartao cartão pan maestro discover diners jcb unionpay mir rupay 卡号 银行卡 карта* карты"
+        " tarjeta* pay paid payment* charge charged cvc cvv cartao cartão pan maestro discover diners jcb unionpay mir rupay 卡号 银行卡 карта* карты"
     ),
     AN_ADDRESS: (
         "ip ips ipv ipaddr* ipaddress* host* server* addr* dns nameserver* resolver* ping client* remote* peer* gateway*"
@@ -29,7 +29,7 @@ HINTS = {
     ),
     A_VERSION: (
         "version* ver release* released section* sec chapter* clause* appendix* build rev revision* upgrade* update*"
-        " rfc oid annex table figure"
+        " rfc oid identifier* annex table figure"
     ),
 }
 
@@ -89,7 +89,7 @@ cdef int hints(const Text *t, Py_ssize_t start) noexcept nogil:
     cdef uint8_t word[2 * BEFORE + 1]
     cdef Py_ssize_t inside = start if start < BEFORE else BEFORE
     cdef Py_ssize_t outside = 0 if inside == BEFORE else t.context_n if t.context_n < BEFORE else BEFORE
-    cdef Py_ssize_t n, i, first = 0
+    cdef Py_ssize_t n, i, first = 0, line = 0
     cdef bint blank = True
     cdef int found = 0, size, this = 0
     if outside:
@@ -106,6 +106,9 @@ cdef int hints(const Text *t, Py_ssize_t start) noexcept nogil:
             break
         if has(seen[i], ALPHA | DIGIT | HIGH):
             blank = False
+    for i in range(n):
+        if has(seen[i], LINE):
+            line = i
     i = first
     while i < n:
         if not has(seen[i], ALPHA | HIGH):
@@ -119,7 +122,7 @@ cdef int hints(const Text *t, Py_ssize_t start) noexcept nogil:
             word[size] = lower(seen[i])
             size += 1
             i += 1
-        this = hint_of(word, size)
+        this = hint_of(word, size) if i > line else hint_of(word, size) & ~A_VERSION
         found |= this
         # "my number is", "his number": a number is a phone's only where it is somebody's
         if size == 6 and memcmp(word, b"number", 6) == 0 and i >= 9 + first and memcmp(seen + i - 9, b"my number", 9) == 0:
