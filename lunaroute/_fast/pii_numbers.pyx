@@ -8,7 +8,7 @@ surrounds it decides as much as the digits do: nearly all digits of code are ver
 from libc.stdint cimport uint8_t, uint32_t
 
 from lunaroute._fast.pii_text cimport (
-    ALNUM, ALPHA, BLANK, CREDIT_CARD, DIGIT, HEX, IBAN, IP, LINE, LOWER, NOTHING, PHONE, PRIVATE_ADDRESSES, SSN, Span, Text,
+    ALNUM, ALPHA, BLANK, CREDIT_CARD, DASH, DIGIT, DOT, HEX, IBAN, IP, LINE, LOWER, NOTHING, PHONE, PRIVATE_ADDRESSES, SSN, Span, Text,
     UNDER, UPPER, WORD, at, digit, escaped, has, invisible, lower, point, run, run_back, starts, visible,
 )
 from lunaroute._fast.pii_words cimport A_CARD, A_PHONE, A_VERSION, AN_ADDRESS, AN_SSN, AT_ONCE, hints
@@ -719,7 +719,9 @@ cdef int spoken_of(const Text *t, const Number *num) noexcept nogil:
             break
         if 7 <= num.first[g] <= 15:
             groups = g
-    if not groups or num.first[1] > 15 or not hints(t, num.start) & A_PHONE:
+    if not groups or num.first[1] > 15 or (has(at(t, num.start - 1), BLANK) and has(at(t, num.start - 2), DIGIT)):
+        return 0
+    if not hints(t, num.start) & A_PHONE:
         return 0
     return groups
 
@@ -828,6 +830,23 @@ cdef Py_ssize_t iban(const Text *t, Py_ssize_t i, Span *found) noexcept nogil:
     return j
 
 
+cdef bint hopeless(const Text *t, Py_ssize_t i, Py_ssize_t last, Py_ssize_t *end) noexcept nogil:
+    """Whether a look at the first digits is enough; where they end. Nine numbers of ten in code go this way."""
+    cdef Py_ssize_t first = run(t, i, DIGIT), second
+    cdef uint8_t before = at(t, i - 1), c = at(t, first)
+    end[0] = first
+    if i - 1 > last and (before == c"." or before == c"-" and has(at(t, i - 2), WORD | DOT)):
+        return True             # .5, 1-2: the rest of something
+    if c < 0x80 and first - i < 7 and not has(c, BLANK | LINE | DASH | DOT) and c not in b"/()\\":
+        return True
+    if c == c" " and first - i < 12 and has(before, BLANK) and has(at(t, i - 2), DIGIT):
+        return True             # in a row of numbers
+    if c == c"." and first - i <= 3:
+        second = run(t, first + 1, DIGIT)
+        return second - first <= 4 and at(t, second) != c"." and at(t, second) < 0x80
+    return False
+
+
 # --- all of them ----------------------------------------------------------------------------------------------------
 cdef Py_ssize_t number(const Text *t, Py_ssize_t i, Py_ssize_t last, Span *found) noexcept nogil:
     """What begins with (or has its first digit at) i, in `found`; where to go on. last: behind the last match."""
@@ -844,6 +863,8 @@ cdef Py_ssize_t number(const Text *t, Py_ssize_t i, Py_ssize_t last, Span *found
     if before == c" " and i >= 3 and has(t.p[i - 2], ALPHA) and has(t.p[i - 3], ALPHA):
         if iban(t, i - 3, found):
             return found.end
+    if t.p[i] < 0x80 and hopeless(t, i, last, &end):
+        return end
     read(t, i, &num)
     if num.longer and num.groups == 1:
         return run(t, num.ends[0], DIGIT)
