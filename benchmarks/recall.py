@@ -1,7 +1,7 @@
-"""What the scanner of personal data finds and what it leaves alone, over 20 MB: `python -m benchmarks.recall [MB] [SEED]`.
+"""What the scanner of personal data finds and what it leaves alone: `python -m benchmarks.recall [MB [SEED]]`, 20 MB.
 
 Prints recall, precision and false matches per megabyte by kind, then what was missed and what was found falsely. Exit
-code 1 where a goal of issue "redaction" is missed. The text and the counting are tests/background.py and tests/scored.py.
+code 1 where a goal is missed. The text and the counting are in tests/background.py and tests/scored.py.
 """
 
 from __future__ import annotations

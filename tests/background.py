@@ -112,7 +112,7 @@ def table(rng: random.Random) -> str:
             " ".join(f"{rng.randrange(10**4):4d}" for _ in range(12)) + "\n",
             " ".join(str(rng.randrange(1000)) for _ in range(12)) + "\n",
             f"id_{rng.randrange(10**9)}\t{rng.randrange(10**10)}\t{rng.random():.17g}\n",
-            f"{rng.randrange(10)}.{rng.randrange(30)} see {rng.randrange(9)}.{rng.randrange(9)}.{rng.randrange(20)}.4\n",
+            f"{rng.randrange(10)}.{rng.randrange(30)} see {rng.randrange(9)}.{rng.randrange(9)}.{rng.randrange(9)}.4\n",
             f"const C = {rng.randrange(1 << 62)}n, D = {rng.randrange(1 << 53)};\n",
         )
     )

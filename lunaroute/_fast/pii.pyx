@@ -8,7 +8,7 @@ Every matcher looks at a bounded stretch around its anchor or goes on behind wha
 the text whatever the text is.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memset
@@ -254,15 +254,24 @@ cdef class Scanner:
     def __repr__(self):
         return f"<Scanner {', '.join(kind for k, kind in enumerate(KINDS) if self.kinds >> k & 1)}>"
 
-    def find(self, bytes text not None, bytes context not None=b""):
+    def find(self, text, context=b""):
         """What is in `text` (UTF-8; other bytes are never part of a match): (start, end, kind, name), in order, none
-        over another, in byte offsets. context: what stood before the text, such as the key of a JSON member."""
+        over another, in byte offsets. context: what stood before the text, such as the key of a JSON member.
+
+        Both are bytes or another buffer of bytes; TypeError for anything else.
+        """
         cdef Found found
         cdef Text t
+        cdef Py_buffer text_view, context_view
         cdef Py_ssize_t k
         memset(&found, 0, sizeof(found))
-        t.p, t.n = <const uint8_t *>PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text)
-        t.context, t.context_n = <const uint8_t *>PyBytes_AS_STRING(context), PyBytes_GET_SIZE(context)
+        PyObject_GetBuffer(text, &text_view, PyBUF_SIMPLE)
+        try:
+            PyObject_GetBuffer(context, &context_view, PyBUF_SIMPLE)
+        except:
+            PyBuffer_Release(&text_view)
+            raise
+        t.p, t.n, t.context, t.context_n = <uint8_t *>text_view.buf, text_view.len, <uint8_t *>context_view.buf, context_view.len
         t.switches = self.switches
         try:
             with nogil:
@@ -276,3 +285,5 @@ cdef class Scanner:
             ]
         finally:
             free(found.spans)
+            PyBuffer_Release(&context_view)
+            PyBuffer_Release(&text_view)
