@@ -13,21 +13,23 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 
-from lunaroute._fast.pii_addresses cimport email, ipv6
-from lunaroute._fast.pii_numbers cimport iban, number
+from lunaroute._fast.pii_accounts cimport iban
+from lunaroute._fast.pii_addresses cimport ipv6
+from lunaroute._fast.pii_mail cimport email
+from lunaroute._fast.pii_numbers cimport number
 from lunaroute._fast.pii_text cimport NOTHING, PRIVATE_ADDRESSES, RESERVED_DOMAINS, SECRET, Span, Text
 from lunaroute._fast.pii_values cimport authority, bearer, keyed, named_by_context
 from lunaroute._fast.pii_vendors cimport VENDOR, jwt, pem, vendor
 
-from lunaroute._fast import pii_numbers, pii_values, pii_vendors
+from lunaroute._fast import pii_accounts, pii_phones, pii_values, pii_vendors
 
 KINDS = ("email", "phone", "ssn", "credit_card", "ip", "iban", "secret")
 SECRETS = [*pii_values.NAMES, *pii_vendors.NAMES]
 NAMES = {
     "email": ("email",),
-    "phone": tuple(pii_numbers.PHONE_NAMES),
+    "phone": tuple(pii_phones.PHONE_NAMES),
     "ssn": ("us_ssn",),
-    "credit_card": tuple(pii_numbers.CARD_NAMES),
+    "credit_card": tuple(pii_accounts.CARD_NAMES),
     "ip": ("ipv4", "ipv6"),
     "iban": ("iban",),
     "secret": tuple(name for name in dict.fromkeys(SECRETS) if name),
@@ -186,17 +188,18 @@ cdef void finer(const Text *t, Span *span) noexcept nogil:
     """The name of what has a form of its own, and all of it, where a name gave it away."""
     cdef uint64_t bits = 0
     cdef Span inner
-    cdef Py_ssize_t i = span.start
+    cdef Py_ssize_t i = span.start, on
     while True:
         i = lr_next(t.p, i, t.n, ANCHORS, &bits)
         if i >= span.end:
             return
+        on = i + 1
         if bits >> VENDORS_FROM or bits & JWT:
-            formed(t, i, bits, &inner)
+            on = formed(t, i, bits, &inner)
             if inner.kind != NOTHING and inner.start <= span.start and inner.end >= span.end:
                 span[0] = inner
                 return
-        i += 1
+        i = on
 
 
 cdef void scan(const Text *t, int kinds, Found *found) noexcept nogil:
@@ -235,6 +238,10 @@ cdef void scan(const Text *t, int kinds, Found *found) noexcept nogil:
         i = on if on > i else i + 1
 
 
+cdef tuple told(const Span *span):
+    return span.start, span.end, KINDS[span.kind], BY_KIND[span.kind][span.name]
+
+
 cdef class Scanner:
     """Finds personal data and secrets in text.
 
@@ -271,18 +278,15 @@ cdef class Scanner:
         except:
             PyBuffer_Release(&text_view)
             raise
-        t.p, t.n, t.context, t.context_n = <uint8_t *>text_view.buf, text_view.len, <uint8_t *>context_view.buf, context_view.len
+        t.p, t.n = <uint8_t *>text_view.buf, text_view.len
+        t.context, t.context_n = <uint8_t *>context_view.buf, context_view.len
         t.switches = self.switches
         try:
             with nogil:
                 scan(&t, self.kinds, &found)
             if found.failed:
                 raise MemoryError
-            return [
-                (found.spans[k].start, found.spans[k].end, KINDS[found.spans[k].kind], BY_KIND[found.spans[k].kind][found.spans[k].name])
-                for k in range(found.count)
-                if self.kinds >> found.spans[k].kind & 1
-            ]
+            return [told(&found.spans[k]) for k in range(found.count) if self.kinds >> found.spans[k].kind & 1]
         finally:
             free(found.spans)
             PyBuffer_Release(&context_view)

@@ -9,7 +9,7 @@ from libc.stdint cimport uint8_t
 from libc.string cimport memcmp
 
 from lunaroute._fast.pii_text cimport (
-    ALNUM, ALPHA, BLANK, DASH, DIGIT, DOT, HEX, HIGH, LINE, LOWER, NOTHING, SECRET, Span, Text, UNDER, UPPER, WORD, at, escaped,
+    ALPHA, BLANK, DASH, DIGIT, DOT, HEX, HIGH, LINE, LOWER, NOTHING, SECRET, Span, Text, UNDER, UPPER, WORD, at, escaped,
     has, lower, run, run_at_most, run_back, starts,
 )
 

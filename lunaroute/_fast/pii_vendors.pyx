@@ -9,8 +9,8 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcmp, memcpy
 
 from lunaroute._fast.pii_text cimport (
-    ALNUM, ALPHA, BASE64, BLANK, DASH, DIGIT, DOT, EQUAL, HEX, LINE, LOWER, NOTHING, PLUS, SECRET, SLUG, Span, Text, TILDE,
-    UNDER, UPPER, WORD, at, escaped, has, lower, run, run_at_most, run_back, starts,
+    ALNUM, BASE64, BLANK, DASH, DIGIT, DOT, EQUAL, HEX, LINE, LOWER, NOTHING, PLUS, SECRET, SLUG, TILDE, UNDER, UPPER,
+    WORD, Span, Text, at, escaped, has, lower, run, run_at_most, run_back, starts,
 )
 
 ANY = 0                         # no upper limit: the whole run of such bytes is the key
