@@ -21,10 +21,10 @@ from lunaroute._fast.pii_text cimport NOTHING, PRIVATE_ADDRESSES, RESERVED_DOMAI
 from lunaroute._fast.pii_values cimport authority, bearer, keyed, named_by_context
 from lunaroute._fast.pii_vendors cimport VENDOR, jwt, pem, vendor
 
-from lunaroute._fast import pii_accounts, pii_phones, pii_values, pii_vendors
+from lunaroute._fast import pii_accounts, pii_names, pii_phones, pii_vendors
 
 KINDS = ("email", "phone", "ssn", "credit_card", "ip", "iban", "secret")
-SECRETS = [*pii_values.NAMES, *pii_vendors.NAMES]
+SECRETS = [*pii_names.NAMES, *pii_vendors.NAMES]
 NAMES = {
     "email": ("email",),
     "phone": tuple(pii_phones.PHONE_NAMES),
@@ -36,7 +36,7 @@ NAMES = {
 }
 BY_KIND = [NAMES[kind] if kind != "secret" else SECRETS for kind in KINDS]
 
-cdef int VENDORS_BEHIND = len(pii_values.NAMES)
+cdef int VENDORS_BEHIND = len(pii_names.NAMES)
 
 cdef enum:                      # anchors, as bits; above them the buckets of vendors
     AT = 1
