@@ -1,8 +1,8 @@
 """Personal data and secrets in text: one pass finds where something may be, small matchers look closer.
 
 Imports nothing of ours but the matchers. Four tables tell for each byte in which anchors it can stand at the first,
-second, third and fourth place; what all four agree on is an anchor (the shift-or idea of Baeza-Yates and Gonnet, with as
-many patterns as a word has bits). Nothing else is done for the other bytes, some 97 of 100 in code.
+second, third and fourth place; what all four agree on is an anchor (the bit masks of Baeza-Yates and Gonnet's shift-or,
+with as many patterns as a word has bits). Nothing else is done for the other bytes, some 97 of 100 in code.
 
 Every matcher looks at a bounded stretch around its anchor or goes on behind what it has read, so the time is linear in
 the text whatever the text is.
@@ -120,7 +120,8 @@ cdef extern from *:
         return n;
     }
     """
-    Py_ssize_t lr_next(const uint8_t *p, Py_ssize_t i, Py_ssize_t n, const uint64_t (*a)[256], uint64_t *bits) noexcept nogil
+    Py_ssize_t lr_next(
+        const uint8_t *p, Py_ssize_t i, Py_ssize_t n, const uint64_t (*a)[256], uint64_t *bits) noexcept nogil
 
 
 cdef struct Found:

@@ -122,7 +122,9 @@ cdef bint literal(const Text *t, Py_ssize_t start, Py_ssize_t end) noexcept nogi
     """Whether a run of digits is a number of code: an item of an array, `x = 12;`, `f(x, 12)`."""
     cdef Py_ssize_t i = run_back(t, start, BLANK, 8)
     cdef uint8_t before = at(t, i - 1), behind = at(t, end)
-    cdef bint item = before == c"[" or (before == c"," and i < start and (has(at(t, i - 2), WORD) or at(t, i - 2) in b")]}"))
+    cdef bint item = before == c"["
+    if before == c"," and i < start and i >= 2:
+        item = has(t.p[i - 2], WORD) or t.p[i - 2] in b")]}"
     if before == c"=" and i < start:
         return behind == c";" or behind == c","
     return item and (behind == c"]" or behind == c")" or (behind == c"," and has(at(t, end + 1), BLANK | LINE)))
@@ -201,7 +203,8 @@ HN28:4a20n HR21:17n HU28:24n IE22:4a14n IL23:19n IQ23:4a15n IS26:22n IT27:1a10n1
 LB28:4n20c LC32:4a24c LI21:5n12c LT20:16n LU20:3n13c LV21:4a13c LY25:21n MC27:10n11c2n MD24:20c ME22:18n MK19:3n10c2n
 MN20:16n MR27:23n MT31:4a5n18c MU30:4a19n3a NI28:4a20n NL18:4a10n NO15:11n OM23:3n16c PK24:4a16c PL28:24n PS29:4a21c
 PT25:21n QA29:4a21c RO24:4a16c RS22:18n RU33:14n15c SA24:2n18c SC31:4a20n3a SD18:14n SE24:20n SI19:15n SK24:20n
-SM27:1a10n12c SO23:19n ST25:21n SV28:4a20n TL23:19n TN24:20n TR26:6n16c UA29:6n19c VA22:18n VG24:4a16n XK20:16n YE30:4a4n18c
+SM27:1a10n12c SO23:19n ST25:21n SV28:4a20n TL23:19n TN24:20n TR26:6n16c UA29:6n19c VA22:18n VG24:4a16n XK20:16n
+YE30:4a4n18c
 DZ26:22n AO25:21n BF28:2c22n BJ28:2c22n CF27:23n CG27:23n CI28:2c22n CM27:23n CV25:21n GA27:23n GQ27:23n GW25:2c19n
 IR26:22n KM27:23n MA28:24n MG27:23n ML28:2c22n MZ25:21n NE28:2a22n SN28:2a22n TD27:23n TG28:2a22n
 """

@@ -11,7 +11,7 @@ from lunaroute._fast.pii_words cimport AN_ADDRESS, AT_ONCE, A_VERSION, hints
 
 # --- IPv4 -----------------------------------------------------------------------------------------------------------
 cdef bint ipv4_public(int a, int b, int c) noexcept nogil:
-    """Whether a network is reachable from everywhere: none of IANA's special-purpose registry (RFC 6890), no multicast."""
+    """Whether a network is reachable from everywhere: not in IANA's special registry (RFC 6890), no multicast."""
     if a == 0 or a == 10 or a == 127 or a >= 224:
         return False
     if a == 100:
@@ -42,7 +42,7 @@ cdef bint ipv4(const Text *t, const Number *num, Py_ssize_t last, Span *found) n
         small += part[k] < 20
     if num.groups > 4 and num.separator[4] & POINT:
         return False
-    # what it is part of: v1.2.3.4, pkg==1.2.3.4, ~1.2.3.4, Chrome/1.2.3.4 (but //1.2.3.4 and host/1.2.3.4:80 are addresses)
+    # what it is part of: v1.2.3.4, pkg==1.2.3.4, ~1.2.3.4, Chrome/1.2.3.4 (not //1.2.3.4, not host/1.2.3.4:80)
     c = at(t, end)
     if start - 1 > last and start > 0:
         if has(before, WORD):
@@ -57,7 +57,7 @@ cdef bint ipv4(const Text *t, const Number *num, Py_ssize_t last, Span *found) n
         elif before == c">":
             if before2 == c" " or before2 == c'"' or before2 == c"'" or start == 1:
                 return False
-        elif before == c"." or before == c"-" or before == c"+" or before == c"^" or before == c"~" or before == c"<" or before == c"$":
+        elif before in b".-+^~<$":
             return False
     if has(c, WORD) or ((c == c"." or c == c"+") and has(at(t, end + 1), WORD)):
         return False
@@ -66,15 +66,20 @@ cdef bint ipv4(const Text *t, const Number *num, Py_ssize_t last, Span *found) n
         if at(t, run(t, end + 1, DIGIT)) != c"." or run(t, end + 1, DIGIT) == end + 1:
             return False
     # arcs of object identifiers (X.520, X.509): 2.5.4.x, 2.5.29.x; 1.3.6.x and others
-    if part[0] == 2 and part[1] == 5 and part[2] in (4, 29) or part[0] == 1 and part[1] == 3 and part[2] in (6, 14, 36, 101, 132):
+    if part[0] == 2 and part[1] == 5 and part[2] in (4, 29):
         return False
-    if (not ipv4_public(part[0], part[1], part[2]) or part[0] == 1 and part[1] == 2 and part[2] == 3) and not t.switches & PRIVATE_ADDRESSES:
+    if part[0] == 1 and part[1] == 3 and part[2] in (6, 14, 36, 101, 132):
         return False
+    if not t.switches & PRIVATE_ADDRESSES:
+        # 1.2.3.4 is what people write for any
+        if not ipv4_public(part[0], part[1], part[2]) or (part[0] == 1 and part[1] == 2 and part[2] == 3):
+            return False
     hint = hints(t, start)
     if hint & AT_ONCE or hint & A_VERSION and not hint & AN_ADDRESS:
         return False
-    if not hint & AN_ADDRESS and has(at(t, start - 1), BLANK) and has(at(t, start - 2), DIGIT) and has(c, BLANK) and has(at(t, end + 1), DIGIT):
-        return False            # a row of numbers: the path of an SVG
+    if has(before, BLANK) and has(before2, DIGIT) and has(c, BLANK) and has(at(t, end + 1), DIGIT):
+        if not hint & AN_ADDRESS:
+            return False        # a row of numbers: the path of an SVG
     if small > 2 and not hint & AN_ADDRESS and not (before == c"/" and before2 == c"/") and not (
             (c == c":" or c == c"/") and has(at(t, end + 1), DIGIT)):
         return False            # a section of a document, a version
@@ -85,7 +90,7 @@ cdef bint ipv4(const Text *t, const Number *num, Py_ssize_t last, Span *found) n
 
 # --- IPv6 -----------------------------------------------------------------------------------------------------------
 cdef bint ipv6_public(const int *group) noexcept nogil:
-    """Whether an address is reachable from everywhere: none of IANA's special-purpose registry (RFC 6890), no multicast."""
+    """Whether an address is reachable from everywhere: not in IANA's special registry (RFC 6890), no multicast."""
     cdef int a = group[0], b = group[1], k, high = 0
     for k in range(5):
         high |= group[k]
@@ -101,7 +106,8 @@ cdef bint ipv6_public(const int *group) noexcept nogil:
         return ipv4_public(b >> 8, b & 255, group[2] >> 8)
     if a == 0x3FFF and b < 0x1000 or a == 0x5F00:
         return False            # documentation (RFC 9637), segment routing
-    return not (a >> 9 == 0xFC >> 1 or a >> 6 == 0xFE80 >> 6 or a >> 6 == 0xFEC0 >> 6 or a >> 8 == 0xFF)    # local, multicast
+    # fc00::/7, fe80::/10 and fec0::/10 are local, ff00::/8 is multicast
+    return not (a >> 9 == 0xFC >> 1 or a >> 7 == 0xFE80 >> 7 or a >> 8 == 0xFF)
 
 
 cdef Py_ssize_t ipv6(const Text *t, Py_ssize_t i, Span *found) noexcept nogil:
@@ -116,8 +122,9 @@ cdef Py_ssize_t ipv6(const Text *t, Py_ssize_t i, Span *found) noexcept nogil:
         start -= 1
     if i - start > 4:
         return i + 1
-    if start > 0 and (has(t.p[start - 1], WORD) and not escaped(t, start) or t.p[start - 1] == c":" or t.p[start - 1] == c"."
-                      or t.p[start - 1] == c"-" and has(at(t, start - 2), WORD)):
+    if has(at(t, start - 1), WORD) and not escaped(t, start) or start > 0 and t.p[start - 1] in b":.":
+        return i + 1
+    if at(t, start - 1) == c"-" and has(at(t, start - 2), WORD):
         return i + 1
     j = end = start
     if i == start and at(t, i + 1) != c":":
@@ -181,7 +188,7 @@ cdef Py_ssize_t ipv6(const Text *t, Py_ssize_t i, Span *found) noexcept nogil:
         return i + 1
     if not digits and not t.switches & PRIVATE_ADDRESSES:
         return i + 1            # dead::beef is more often a name
-    if has(at(t, end), WORD) or at(t, end) == c":" and has(at(t, end + 1), HEX | DIGIT) or at(t, end) == c":" and at(t, end + 1) == c":":
+    if has(at(t, end), WORD) or at(t, end) == c":" and (has(at(t, end + 1), HEX) or at(t, end + 1) == c":"):
         return i + 1
     if at(t, end) == c"." and has(at(t, end + 1), DIGIT):
         return i + 1

@@ -1,5 +1,5 @@
-"""A number as groups of digits with what separates them, and a look at what stands around it. Imports nothing of ours but
-pii_text.
+"""A number as groups of digits with what separates them, and a look at what stands around it. Imports nothing of ours
+but pii_text.
 
 A number is read once and each format is tried on its groups. What surrounds it decides as much as the digits do: nearly
 all digits of code are versions, times, hashes and coordinates.
@@ -170,23 +170,17 @@ cdef bint lonely(const Text *t, Py_ssize_t start, Py_ssize_t end) noexcept nogil
         i -= 1
     if i > 0:
         c = t.p[i - 1]
-        if has(c, DIGIT) or ((c == c"," or c == c"." or c == c"-" or c == c"+" or c == c";" or c == c"|" or c == c":") and i > 1
-                             and has(t.p[i - 2], DIGIT)):
+        if has(c, DIGIT) or c in b".[{" or (c in b",-+;|:" and has(at(t, i - 2), DIGIT)):
             return False
-        if c == c".":
-            return False
-        if i < start and has(c, ALPHA) and not has(at(t, i - 2), WORD) and c != c"I" and c != c"a" and at(t, i - 2) != c"'":
-            return False
-        if c == c"[" or c == c"{":
+        # one letter alone: M 10 20; but not I, a, s'
+        if i < start and has(c, ALPHA) and not has(at(t, i - 2), WORD) and c not in b"Ia" and at(t, i - 2) != c"'":
             return False
     i = run(t, end, BLANK)
     c = at(t, i)
     if has(c, DIGIT):
         return False
-    if c == c"," or c == c"." or c == c"-" or c == c"+" or c == c";" or c == c"|" or c == c":":
+    if i < t.n and c in b",.-+;|:":
         return not has(at(t, run(t, i + 1, BLANK)), DIGIT)
-    if has(c, ALPHA) and not has(at(t, i + 1), WORD) and c != c"I" and c != c"a":
-        return False
-    return True
+    return not has(c, ALPHA) or has(at(t, i + 1), WORD) or c in b"Ia"
 
 

@@ -1,5 +1,5 @@
-"""What a value looks like: a secret, a word, something that stands for a secret. Imports nothing of ours but pii_text and
-pii_names.
+"""What a value looks like: a secret, a word, something that stands for a secret. Imports nothing of ours but pii_text
+and pii_names.
 """
 
 from libc.stdint cimport uint8_t
@@ -11,9 +11,10 @@ from lunaroute._fast.pii_text cimport (
 
 # Parts of what people write where a secret would be.
 FILLERS = (
-    b"example", b"your_", b"your-", b"yourp", b"yourt", b"yourk", b"your.", b"youra", b"xxxx", b"placeholder", b"changeme",
-    b"change_me", b"change-me", b"insert", b"dummy", b"redacted", b"replace", b"_here", b"-here", b"****", b"...", b"todo",
-    b"${", b"{{", b"<%", b"process.env", b"os.environ", b"getenv", b"://", b"\xe2\x80\xa6", b"\xe2\x80\xa2",
+    b"example", b"your_", b"your-", b"yourp", b"yourt", b"yourk", b"your.", b"youra", b"xxxx", b"placeholder",
+    b"changeme", b"change_me", b"change-me", b"insert", b"dummy", b"redacted", b"replace", b"_here", b"-here", b"****",
+    b"...", b"todo", b"${", b"{{", b"<%", b"process.env", b"os.environ", b"getenv", b"://",
+    b"\xe2\x80\xa6", b"\xe2\x80\xa2",
 )
 # Short values that begin so name an algorithm.
 ALGORITHMS = (
@@ -104,7 +105,8 @@ cdef bint filler(const uint8_t *p, Py_ssize_t n) noexcept nogil:
     cdef int w
     cdef Text t
     t.p, t.n = p, n
-    if enclosed(p, n, c"<", c">") or enclosed(p, n, c"{", c"}") or enclosed(p, n, c"[", c"]") or enclosed(p, n, c"%", c"%"):
+    if (enclosed(p, n, c"<", c">") or enclosed(p, n, c"{", c"}") or enclosed(p, n, c"[", c"]")
+            or enclosed(p, n, c"%", c"%")):
         return True
     # $NAME, %s, $(command), %(name)s
     if p[0] == c"$" and has(at(&t, 1), UPPER) and run(&t, 1, UPPER | UNDER | DIGIT) == n or p[0] == c"%" and n == 2:
@@ -116,7 +118,9 @@ cdef bint filler(const uint8_t *p, Py_ssize_t n) noexcept nogil:
             return True
     for k in range(n):
         for w in range(FILLER_WORDS.count):
-            if lower(p[k]) == <uint8_t>FILLER_WORDS.text[w][0] and starts(&t, k, FILLER_WORDS.text[w], FILLER_WORDS.size[w]):
+            if lower(p[k]) != <uint8_t>FILLER_WORDS.text[w][0]:
+                continue
+            if starts(&t, k, FILLER_WORDS.text[w], FILLER_WORDS.size[w]):
                 return True
     return False
 

@@ -89,13 +89,23 @@ cdef bint reserved(const Text *t, Py_ssize_t start, Py_ssize_t end) noexcept nog
     cdef Py_ssize_t last = end
     while last > start and t.p[last - 1] != c".":
         last -= 1
-    if (starts(t, last, b"example", 7) and end - last == 7 or starts(t, last, b"test", 4) and end - last == 4
-            or starts(t, last, b"invalid", 7) and end - last == 7 or starts(t, last, b"localhost", 9) and end - last == 9
-            or starts(t, last, b"local", 5) and end - last == 5 or starts(t, last, b"internal", 8) and end - last == 8):
+    if nobodys(t, last, end) or label_is(t, last, end, b"localhost", 9):
         return True
-    if not (end - last == 3 and (starts(t, last, b"com", 3) or starts(t, last, b"org", 3) or starts(t, last, b"net", 3))):
+    if not (label_is(t, last, end, b"com", 3) or label_is(t, last, end, b"org", 3)
+            or label_is(t, last, end, b"net", 3)):
         return False
     return last - 8 >= start and starts(t, last - 8, b"example.", 8) and (last - 8 == start or t.p[last - 9] == c".")
+
+
+cdef bint label_is(const Text *t, Py_ssize_t start, Py_ssize_t end, const char *word, Py_ssize_t size) noexcept nogil:
+    return end - start == size and starts(t, start, word, size)
+
+
+cdef bint nobodys(const Text *t, Py_ssize_t start, Py_ssize_t end) noexcept nogil:
+    """Whether this label is a top-level domain that is in no list, because it was set aside."""
+    return (label_is(t, start, end, b"example", 7) or label_is(t, start, end, b"test", 4)
+            or label_is(t, start, end, b"invalid", 7) or label_is(t, start, end, b"local", 5)
+            or label_is(t, start, end, b"internal", 8))
 
 
 cdef bint ends_there(const Text *t, Py_ssize_t start, Py_ssize_t end) noexcept nogil:
@@ -158,8 +168,7 @@ cdef Py_ssize_t host(const Text *t, Py_ssize_t i) noexcept nogil:
             if ends_there(t, label, end):
                 # x@y.py is a file; Paraguay gives names below com.py and others only
                 return i if labels == 2 and end - label == 2 and starts(t, label, b"py", 2) else end
-            if (starts(t, label, b"test", 4) or starts(t, label, b"local", 5) or starts(t, label, b"example", 7)
-                    or starts(t, label, b"invalid", 7) or starts(t, label, b"internal", 8)) and t.switches & RESERVED_DOMAINS:
+            if t.switches & RESERVED_DOMAINS and nobodys(t, label, end):
                 return end
         if not (has(t.p[label], UPPER) and labels > 2):
             return i

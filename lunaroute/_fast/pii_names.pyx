@@ -6,7 +6,8 @@ The last word of a name decides: `secret_key` is one, `key_id` is none, `tokens`
 from libc.stdint cimport uint8_t
 
 from lunaroute._fast.pii_text cimport (
-    ALPHA, DASH, DIGIT, DOT, HIGH, LOWER, UNDER, UPPER, WORD, Text, at, escaped, has, lower, run, run_at_most, run_back, starts,
+    ALPHA, DASH, DIGIT, DOT, HIGH, LOWER, UNDER, UPPER, WORD, Text, at, escaped, has, run, run_at_most, run_back,
+    starts,
 )
 
 NAMES = ["", "password", "password", "password", "secret", "token", "secret_key", "authorization", "url_password"]

@@ -1,4 +1,6 @@
-"""What begins with a digit: reads the number and asks each of the formats. Imports nothing of ours but them and pii_text."""
+"""What begins with a digit: reads the number and asks each of the formats. Imports nothing of ours but them, pii_digits
+and pii_text.
+"""
 
 from libc.stdint cimport uint8_t
 

@@ -72,7 +72,7 @@ cdef int international(const Number *num, int skip) noexcept nogil:
             if num.separator[g - 1] & NEWLINE and n - size_of(num, g - 1) >= low:
                 break           # a line break only where the number is not done yet
             # +49 (0)30 123456: the zero is dialled inside the country only
-            if num.first[g] - num.first[g - 1] >= 1 and num.separator[g - 1] & OPEN and num.digits[num.first[g - 1]] == 0:
+            if num.separator[g - 1] & OPEN and num.digits[num.first[g - 1]] == 0:
                 low, high = low + 1, high + 1
         if n > high:
             break
@@ -101,7 +101,7 @@ cdef bint counting(const Number *num, int count) noexcept nogil:
 
 
 cdef bint among_bytes(const Text *t, const Number *num) noexcept nogil:
-    """Whether five pairs are rather bytes of a dump: more of them on both sides, or one more than the one before each."""
+    """Whether five pairs are rather bytes of a dump: more of them beside, or each the same step from the one before."""
     cdef Py_ssize_t start = num.starts[0], end = num.ends[4]
     cdef int k, step = value(num, 2, 2) - value(num, 0, 2)
     cdef bint steady = True
@@ -112,7 +112,8 @@ cdef bint among_bytes(const Text *t, const Number *num) noexcept nogil:
 
 cdef bint pair(const Text *t, Py_ssize_t i) noexcept nogil:
     """Whether two hexadecimal digits stand alone at i."""
-    return has(at(t, i), HEX) and has(at(t, i + 1), HEX) and not has(at(t, i - 1), ALNUM) and not has(at(t, i + 2), ALNUM)
+    return (has(at(t, i), HEX) and has(at(t, i + 1), HEX)
+            and not has(at(t, i - 1), ALNUM) and not has(at(t, i + 2), ALNUM))
 
 
 cdef int national(const Text *t, const Number *num, int *name, bint *sure) noexcept nogil:
@@ -131,13 +132,16 @@ cdef int national(const Text *t, const Number *num, int *name, bint *sure) noexc
         if (not kinds & NEWLINE or kinds & (HYPHEN | CLOSE)) and not kinds & OPEN and not num.separator[2] & CLOSE:
             if kinds & POINT and kinds & ~(POINT | CLOSE):
                 return 0
-            sure[0] = kinds == HYPHEN or kinds == POINT or kinds & CLOSE or (num.separator[1] == SPACE and num.separator[2] == HYPHEN)
+            sure[0] = kinds == HYPHEN or kinds == POINT or kinds & CLOSE
+            sure[0] |= num.separator[1] == SPACE and num.separator[2] == HYPHEN
             return 3
     if num.groups >= 2 and num.open and num.separator[1] & CLOSE and shape(num, 2) == 0x37 and nanp(num, 0):
         return 2
     if num.digits[0] != 0 or num.count < 9 or (num.digits[1] == 0 and num.groups < 3):
         # India: 98765 43210
-        if num.groups >= 2 and shape(num, 2) == 0x55 and num.digits[0] >= 6 and (num.separator[1] == SPACE or num.separator[1] == HYPHEN):
+        if num.groups < 2 or shape(num, 2) != 0x55 or num.digits[0] < 6:
+            return 0
+        if num.separator[1] == SPACE or num.separator[1] == HYPHEN:
             name[0], sure[0] = IN_PHONE, False
             return 2
         return 0
@@ -212,13 +216,14 @@ cdef bint phone(const Text *t, const Number *num, Py_ssize_t last, Span *found) 
         sure = True
         if groups:
             n = num.digits[0] * 10 + num.digits[1]
-            name = US_PHONE if num.digits[0] == 1 else UK_PHONE if n == 44 else DE_PHONE if n == 49 else FR_PHONE if n == 33 else IN_PHONE if n == 91 else ANY_PHONE
+            name = (US_PHONE if num.digits[0] == 1 else UK_PHONE if n == 44 else DE_PHONE if n == 49
+                    else FR_PHONE if n == 33 else IN_PHONE if n == 91 else ANY_PHONE)
             if goes_on(t, num.ends[groups - 1]) and extension(t, num.ends[groups - 1]) == num.ends[groups - 1]:
                 return False
     else:
         if joined(t, num.start, last):
             return False
-        if num.digits[0] == 0 and num.digits[1] == 0 and (num.first[1] == 3 or num.first[1] == 4 or num.first[1] == 5) and num.groups > 1:
+        if num.digits[0] == 0 and num.digits[1] == 0 and 3 <= num.first[1] <= 5 and num.groups > 1:
             groups = international(num, 2)      # 00 49 30 123456 (ITU-T E.123)
             sure = separators(num, groups) & (HYPHEN | OPEN) != 0
             if groups:

@@ -1,8 +1,8 @@
 """Values that only the name before them gives away: `password = "..."`, `Authorization: Bearer ...`, `//user:...@host`.
 Imports nothing of ours but pii_text, pii_names and pii_looks.
 
-Names and values are told by those two; here is where the value of a name stands and where it ends, in the languages that
-people configure, program and write in.
+Names and values are told by those two; here is where the value of a name stands and where it ends, in the languages
+that people configure, program and write in.
 """
 
 from libc.stdint cimport uint8_t
@@ -13,8 +13,8 @@ from lunaroute._fast.pii_names cimport (
     AUTHORIZATION, NO_SECRET, PASS, PASSPHRASE, PASSWORD, TOKEN, URL_PASSWORD, What, named,
 )
 from lunaroute._fast.pii_text cimport (
-    ALPHA, BLANK, DASH, DOT, LINE, NOTHING, SECRET, WORD, Span, Text, at, escaped, has, lower, run, run_at_most, run_back,
-    starts,
+    ALPHA, BLANK, DASH, DOT, LINE, NOTHING, SECRET, WORD, Span, Text, at, escaped, has, lower, run, run_at_most,
+    run_back, starts,
 )
 
 
@@ -22,9 +22,9 @@ cdef Py_ssize_t scheme(const Text *t, Py_ssize_t i, Py_ssize_t end) noexcept nog
     """Behind the scheme of an Authorization value (RFC 9110 11.4), i where there is none."""
     cdef Py_ssize_t k = run_at_most(t, i, ALPHA | DASH, 16)
     if k < end and has(t.p[k], BLANK) and (
-            starts(t, i, b"bearer ", 7) or starts(t, i, b"basic ", 6) or starts(t, i, b"token ", 6) or starts(t, i, b"bot ", 4)
-            or starts(t, i, b"apikey ", 7) or starts(t, i, b"api-key ", 8) or starts(t, i, b"key ", 4)
-            or starts(t, i, b"negotiate ", 10) or starts(t, i, b"geniekey ", 9) or starts(t, i, b"sso-key ", 8)):
+            starts(t, i, b"bearer ", 7) or starts(t, i, b"basic ", 6) or starts(t, i, b"token ", 6)
+            or starts(t, i, b"bot ", 4) or starts(t, i, b"apikey ", 7) or starts(t, i, b"api-key ", 8)
+            or starts(t, i, b"key ", 4) or starts(t, i, b"negotiate ", 10) or starts(t, i, b"geniekey ", 9) or starts(t, i, b"sso-key ", 8)):
         return run(t, k, BLANK)
     return i
 
@@ -176,15 +176,16 @@ cdef Py_ssize_t keyed(const Text *t, Py_ssize_t i, Span *found) noexcept nogil:
     if size:
         start += size
         end = closing(t, start, size)
-        if end and not (value.listed and (what == PASS or what == PASSPHRASE)) and take(t, start, end, what, True, found):
-            return end
-        return start
+        if not end or (value.listed and (what == PASS or what == PASSPHRASE)):
+            return start
+        return end if take(t, start, end, what, True, found) else start
     end = word_end(t, start, what)
     if value.listed or not end:
         return start
     # Server=db;Password=...; is no expression though a semicolon ends it
-    if not (value.tight and at(t, end) == c";" and at(t, name - 1) == c";") and not bare(t, start, end, what, value.tight):
-        return start
+    if at(t, end) != c";" or at(t, name - 1) != c";":
+        if not bare(t, start, end, what, value.tight):
+            return start
     return end if take(t, start, end, what, False, found) else start
 
 
