@@ -118,6 +118,24 @@ def table(rng: random.Random) -> str:
     )
 
 
+def blob(rng: random.Random) -> str:
+    """Bytes as base64 on one line or on many, as base64url, as hexadecimal in both cases, as escapes."""
+    data = rng.randbytes(rng.randrange(20, 3000))
+    text = base64.b64encode(data).decode()
+    return rng.choice(
+        (
+            f"data:image/png;base64,{text}\n",
+            "".join(f"{text[k : k + 76]}\n" for k in range(0, len(text), 76)),
+            f"w={base64.urlsafe_b64encode(data).decode()}&\n",
+            f'"{data.hex()}"\n',
+            f"{data.hex().upper()}\n",
+            "".join(f"\\x{c:02x}" for c in data) + "\n",
+            ",".join(f"0x{c:02x}" for c in data) + "\n",
+            ", ".join(map(str, data)) + "\n",
+        )
+    )
+
+
 def made(line: Callable[[random.Random], str], size: int, seed: int) -> bytes:
     rng = random.Random(seed)
     lines, taken = [], 0
@@ -141,8 +159,8 @@ def chat(size: int, seed: int) -> bytes:
 
 
 def background(size: int, seed: int = 1) -> Iterator[bytes]:
-    """Texts of this size in sum: two thirds real code, the rest lock files, SVG, logs, tables, chat."""
+    """Texts of this size in sum: two thirds real code, the rest lock files, SVG, logs, tables, blobs, chat."""
     yield from code(size * 2 // 3, seed)
-    for number, line in enumerate((lock, svg, log, table)):
-        yield made(line, size // 15, seed + number)
-    yield chat(size // 15, seed)
+    for number, line in enumerate((lock, svg, log, table, blob)):
+        yield made(line, size // 18, seed + number)
+    yield chat(size // 18, seed)

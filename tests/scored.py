@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from tests.planted import Plant, Values, plants
 
 Hit = tuple[int, int, str, str]
 TLDS = frozenset(name.lower() for name in get_top_level_domains())
-MAIL = re.compile(rb"[\w.+'-]+@(?:[A-Za-z0-9-]+\.)+([A-Za-z]+|xn--[a-z0-9]+)")
+MAIL = re.compile(r"""(?:[\w.+'-]+|"[^"\n]+")@(?:[\w-]+\.)+([^\W\d_]+|xn--[a-z0-9]+)""")
 # Looked at by hand in the sources that every machine has: they are what they were taken for.
 JUDGED = frozenset(
     {
@@ -38,6 +39,7 @@ class Score:
     false: Counter[str] = field(default_factory=Counter)
     size: int = 0
     missed: list[tuple[Plant, str]] = field(default_factory=list)
+    torn: list[tuple[Plant, str]] = field(default_factory=list)  # a part was found and more than a third left standing
     falsely: list[tuple[str, bytes]] = field(default_factory=list)
 
     def recall(self, kind: str) -> float:
@@ -54,8 +56,8 @@ class Score:
 
 def true_mail(value: bytes) -> bool:
     """Whether a mail address in real code is one, by another reading than the scanner's: then it is no false match."""
-    match = MAIL.fullmatch(value)
-    return match is not None and match[1].decode().lower() in TLDS
+    match = MAIL.fullmatch(unicodedata.normalize("NFC", value.decode("utf-8", "replace")))
+    return match is not None and (match[1].lower() in TLDS or not match[1].isascii())
 
 
 def judged(text: bytes, hit: Hit) -> bool:
@@ -113,6 +115,10 @@ def planted(scanner: Scanner, texts: Iterable[tuple[bytes, list[tuple[int, int, 
             if any(hit[2] == kind and hit[0] <= start and hit[1] >= end for hit in touching):
                 score.found[plant.kind] += 1
             else:
-                score.missed.append((plant, text[max(0, start - 30) : end + 20].decode("utf-8", "replace")))
+                around = text[max(0, start - 30) : end + 20].decode("utf-8", "replace")
+                score.missed.append((plant, around))
+                covered = sum(min(hit[1], end) - max(hit[0], start) for hit in touching)
+                if 0 < covered < (end - start) * 2 / 3:
+                    score.torn.append((plant, around))
             # taken for something else, or in pieces
             score.false.update(hit[2] for hit in touching if hit[2] != kind)

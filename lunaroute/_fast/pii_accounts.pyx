@@ -193,7 +193,7 @@ cdef bint ssn(const Text *t, const Number *num, Py_ssize_t last, Span *found) no
 
 
 # --- IBAN -----------------------------------------------------------------------------------------------------------
-# The registry of ISO 13616-1 (SWIFT, release 99): country, length, and of what the account number is made (n digits, a
+# The registry of ISO 13616-1 (SWIFT, release 101): country, length, and of what the account number is made (n digits, a
 # capital letters, c either). Iran, Algeria and other countries outside of it have published theirs themselves.
 IBANS = """
 AD24:8n12c AE23:19n AL28:8n16c AT20:16n AZ28:4a20c BA20:16n BE16:12n BG22:4a6n8c BH22:4a14c BI27:23n BR29:23n1a1c

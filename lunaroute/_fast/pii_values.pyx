@@ -146,7 +146,7 @@ cdef Py_ssize_t word_end(const Text *t, Py_ssize_t i, What what) noexcept nogil:
     if what == AUTHORIZATION:
         end = scheme(t, i, t.n)
     while end < t.n and not has(t.p[end], BLANK | LINE) and t.p[end] not in b"\"'`<>,;|\\":
-        if t.p[end] == c"&" and (has(at(t, end + 1), BLANK | LINE) or at(t, end + 1) == c"&"
+        if t.p[end] == c"&" and (has(at(t, end + 1), BLANK | LINE) or (at(t, end + 1) == c"&" and what != PASSWORD)
                                  or at(t, run_at_most(t, end + 1, WORD | DASH | DOT, 40)) == c"="):
             break               # the next field of a form, the next command
         if end - i > VALUE_MAX or (t.p[end] in b"({[" and what != PASSWORD and what != PASS):

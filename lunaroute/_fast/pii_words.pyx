@@ -128,6 +128,6 @@ cdef int hints(const Text *t, Py_ssize_t start) noexcept nogil:
         this = hint_of(word, size) if i > line else hint_of(word, size) & ~A_VERSION
         found |= this
         # a number is a phone's where it is mine
-        if size == 6 and i >= 9 + first and memcmp(seen + i - 9, b"my number", 9) == 0:
+        if size == 6 and i >= 9 + first and memcmp(seen + i - 8, b"y number", 8) == 0:
             found |= A_PHONE
     return found | (AT_ONCE if this & A_VERSION else 0)

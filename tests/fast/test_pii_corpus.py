@@ -13,7 +13,7 @@ import pytest
 from hypothesis.provisional import get_top_level_domains
 
 from lunaroute._fast.pii import KINDS, Scanner
-from tests.background import background, chat, lock, log, made, svg, table
+from tests.background import background, blob, chat, lock, log, made, svg, table
 from tests.planted import Values
 from tests.scored import Score, mixed, planted, real
 
@@ -38,6 +38,10 @@ def test_recall(kind: str) -> None:
     assert score().recall(kind) >= RECALL[kind], missed
 
 
+def test_no_value_is_left_standing_in_part() -> None:
+    assert score().torn == []
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_precision(kind: str) -> None:
     assert score().precision(kind) >= 0.98
@@ -50,9 +54,9 @@ def test_false_hits_in_real_code(kind: str) -> None:
     assert len(false) <= max(1, PER_MEGABYTE[kind] * SIZE / 1e6), false
 
 
-@pytest.mark.parametrize("line", [lock, svg, log, table], ids=lambda each: each.__name__)
-def test_hardly_anything_is_in_what_only_has_numbers(line: Callable[[random.Random], str]) -> None:
-    """Lock files, paths of SVG, logs, rows of numbers: where digits are all there is."""
+@pytest.mark.parametrize("line", [lock, svg, log, table, blob], ids=lambda each: each.__name__)
+def test_hardly_anything_is_in_what_has_no_people(line: Callable[[random.Random], str]) -> None:
+    """Lock files, paths of SVG, logs, rows of numbers, base64 and hexadecimal: where digits are all there is."""
     text = made(line, 2_000_000, 11)
     false = [text[max(0, a - 30) : b + 20] for a, b, _, _ in ALL.find(text)]
     assert len(false) <= 1, false
