@@ -16,8 +16,21 @@ from faker import Faker
 SUFFIXES = {".py", ".js", ".mjs", ".cjs", ".ts", ".json", ".css", ".svg", ".md", ".rst", ".txt", ".toml", ".html", ".h"}
 LARGEST = 400_000  # of one file that is taken
 CHAT = ("en_US", "de_DE", "fr_FR", "es_ES", "ru_RU", "ja_JP", "zh_CN", "hi_IN")
-# Where mail addresses, numbers and keys are what the files are about.
-ABOUT_IT = ("faker", "phonenumbers", "detect_secrets", "presidio", "email_validator", "stripe", "botocore", "awscli")
+# Where mail addresses, numbers, keys and hosts are what the files are about: what is found there is there.
+ABOUT_IT = {
+    *(
+        "faker",
+        "phonenumbers",
+        "detect_secrets",
+        "presidio",
+        "email_validator",
+        "stripe",
+        "botocore",
+        "awscli",
+        "socks",
+    ),
+    *("test_socket.py", "test_ipaddress.py", "test_urlparse.py", "test_highlevel_open_tcp_stream.py", "test_email"),
+}
 
 
 def roots() -> list[Path]:

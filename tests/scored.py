@@ -20,7 +20,7 @@ from tests.planted import Plant, Values, plants
 
 Hit = tuple[int, int, str, str]
 TLDS = frozenset(name.lower() for name in get_top_level_domains())
-MAIL = re.compile(r"""(?:[\w.+'-]+|"[^"\n]+")@(?:[\w-]+\.)+([^\W\d_]+|xn--[a-z0-9]+)""")
+MAIL = re.compile(r"""(?:[^\s@"<>(),:;=]+|"[^"\n]+")@[^\s@"<>(),:;=/]+\.([^\W\d_]+|xn--[a-z0-9]+)""")
 # Looked at by hand in the sources that every machine has: they are what they were taken for.
 JUDGED = frozenset(
     {

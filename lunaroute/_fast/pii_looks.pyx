@@ -13,7 +13,7 @@ from lunaroute._fast.pii_text cimport (
 FILLERS = (
     b"example", b"your_", b"your-", b"yourp", b"yourt", b"yourk", b"your.", b"youra", b"xxxx", b"placeholder",
     b"changeme", b"change_me", b"change-me", b"insert", b"dummy", b"redacted", b"replace", b"_here", b"-here", b"****",
-    b"...", b"todo", b"${", b"{{", b"<%", b"process.env", b"os.environ", b"getenv", b"://",
+    b"...", b"todo", b"${", b"{{", b"&lt;", b"<%", b"process.env", b"os.environ", b"getenv", b"://",
     b"\xe2\x80\xa6", b"\xe2\x80\xa2",
 )
 # Short values that begin so name an algorithm.

@@ -24,7 +24,8 @@ cdef Py_ssize_t scheme(const Text *t, Py_ssize_t i, Py_ssize_t end) noexcept nog
     if k < end and has(t.p[k], BLANK) and (
             starts(t, i, b"bearer ", 7) or starts(t, i, b"basic ", 6) or starts(t, i, b"token ", 6)
             or starts(t, i, b"bot ", 4) or starts(t, i, b"apikey ", 7) or starts(t, i, b"api-key ", 8)
-            or starts(t, i, b"key ", 4) or starts(t, i, b"negotiate ", 10) or starts(t, i, b"geniekey ", 9) or starts(t, i, b"sso-key ", 8)):
+            or starts(t, i, b"key ", 4) or starts(t, i, b"negotiate ", 10)
+            or starts(t, i, b"geniekey ", 9) or starts(t, i, b"sso-key ", 8)):
         return run(t, k, BLANK)
     return i
 
@@ -194,9 +195,10 @@ cdef bint bare(const Text *t, Py_ssize_t start, Py_ssize_t end, What what, bint 
     cdef Py_ssize_t k, words = run(t, start, WORD | DOT), next_ = run(t, end, BLANK)
     cdef uint8_t c = at(t, end)
     cdef bint password = what == PASSWORD or what == PASS or what == PASSPHRASE
-    if (words > start and words < t.n and t.p[words] in b"([{"
-            and (words >= end or t.p[end - 1] in b")]([" or (c and c in b")],"))):
-        return False            # a call, an item
+    if words > start and words < t.n and t.p[words] in b"([{":
+        # a call, an item: f(x), f(x, ...), f("..."), f(b"...")
+        if words >= end or t.p[end - 1] in b")]([" or (c and (c in b")]," or c in b"\"'" and end - words <= 3)):
+            return False
     if t.p[start] == c"{" or has(t.p[start], DOT) or (t.p[start] in b"*=>?-" and not tight):
         return False
     if not password:

@@ -208,6 +208,8 @@ NO_SECRETS = [
     "password: string;",
     "password: Optional[str] = None",
     "password = password1",
+    "password=SecretBytes(b'a1b2c3d4')",
+    "redis://[&lt;user&gt;[:&lt;password&gt;]@]&lt;host&gt;",
     "login(user, password=pw1)",
     "def login(user, password): pass",
     "password = '${DB_PASSWORD}'",
