@@ -56,7 +56,8 @@ class Score:
 
 def true_mail(value: bytes) -> bool:
     """Whether a mail address in real code is one, by another reading than the scanner's: then it is no false match."""
-    match = MAIL.fullmatch(unicodedata.normalize("NFC", value.decode("utf-8", "replace")))
+    text = value.decode("utf-8", "replace").replace("%40", "@")
+    match = MAIL.fullmatch(unicodedata.normalize("NFC", text))
     return match is not None and (match[1].lower() in TLDS or not match[1].isascii())
 
 
