@@ -18,8 +18,8 @@ from lunaroute._fast.pii_addresses cimport ipv6
 from lunaroute._fast.pii_mail cimport email
 from lunaroute._fast.pii_numbers cimport number
 from lunaroute._fast.pii_text cimport NOTHING, PRIVATE_ADDRESSES, RESERVED_DOMAINS, SECRET, Span, Text
-from lunaroute._fast.pii_values cimport authority, bearer, keyed, named_by_context
-from lunaroute._fast.pii_vendors cimport VENDOR, jwt, pem, vendor
+from lunaroute._fast.pii_values cimport authority, bearer, keyed, login, named_by_context
+from lunaroute._fast.pii_vendors cimport VENDOR, jwt, paired, pem, vendor
 
 from lunaroute._fast import pii_accounts, pii_names, pii_phones, pii_vendors
 
@@ -50,7 +50,8 @@ cdef enum:                      # anchors, as bits; above them the buckets of ve
     JWT = 1 << 8
     BEARER = 1 << 9
     AUTHORITY = 1 << 10         # ://
-    NAMED = 1 << 11             # and the bits above it up to VENDORS_FROM: names of secrets
+    LOGIN = 1 << 11             # -u user:password
+    NAMED = 1 << 12             # and seven bits above it: names of secrets
     VENDORS_FROM = 32
 
 cdef uint64_t[4][256] ANCHORS
@@ -79,6 +80,8 @@ cdef fill():
     anchor(JWT, b"e", b"y", b"J")
     anchor(BEARER, b"bB", b"eE", b"aA", b"rR")
     anchor(AUTHORITY, b":", b"/", b"/")
+    anchor(LOGIN, b"-", b"u", b" ")
+    anchor(LOGIN, b"s", b"e", b"r", b" ")
     # behind `key` anything but another letter of its word (keys, keyboard); behind `sig` what gives it a value
     behind = bytes(set(range(256)) - set(letters))
     for k, word in enumerate(("pass", "pwd", "secr", "toke", "key", "auth", "cred", "sig")):
@@ -176,7 +179,9 @@ cdef Py_ssize_t secret(const Text *t, Py_ssize_t i, uint64_t bits, Span *span) n
         on = authority(t, i, span)
     elif span.kind == NOTHING and bits & BEARER:
         on = bearer(t, i, span)
-    if span.kind == NOTHING and bits >> 11 & 255:
+    elif span.kind == NOTHING and bits & LOGIN:
+        on = login(t, i, span)
+    if span.kind == NOTHING and bits >> 12 & 255:
         on = keyed(t, i, span)
     else:
         return on
@@ -207,7 +212,7 @@ cdef void scan(const Text *t, int kinds, Found *found) noexcept nogil:
     cdef Py_ssize_t i = 0, on, last = -1
     cdef uint64_t bits = 0
     cdef bint secrets = kinds >> SECRET & 1
-    cdef Span span
+    cdef Span span, second
     if secrets and t.context_n:
         named_by_context(t, &span)
         if span.kind != NOTHING:
@@ -236,6 +241,12 @@ cdef void scan(const Text *t, int kinds, Found *found) noexcept nogil:
         if span.kind != NOTHING:
             add(found, &span)
             last = span.end
+            if span.kind == SECRET and span.name >= VENDORS_BEHIND:
+                span.name -= VENDORS_BEHIND
+                if paired(t, &span, &second):
+                    second.name += VENDORS_BEHIND
+                    add(found, &second)
+                    last = on = second.end
         i = on if on > i else i + 1
 
 

@@ -95,6 +95,14 @@ cdef inline Py_ssize_t run_back(const Text *t, Py_ssize_t i, int classes, Py_ssi
     return i
 
 
+cdef inline Py_ssize_t back_to(const Text *t, Py_ssize_t i, int classes, Py_ssize_t most) noexcept nogil:
+    """Behind the last byte of these classes before i; `most` bytes are looked at."""
+    cdef Py_ssize_t stop = i - most if i > most else 0
+    while i > stop and not lr_class[t.p[i - 1]] & classes:
+        i -= 1
+    return i
+
+
 cdef inline bint starts(const Text *t, Py_ssize_t i, const char *word, Py_ssize_t size) noexcept nogil:
     """Whether this word, in lower case, stands at i in any case."""
     cdef Py_ssize_t k

@@ -13,8 +13,8 @@ from lunaroute._fast.pii_names cimport (
     AUTHORIZATION, NO_SECRET, PASS, PASSPHRASE, PASSWORD, TOKEN, URL_PASSWORD, What, named,
 )
 from lunaroute._fast.pii_text cimport (
-    ALPHA, BLANK, DASH, DOT, LINE, NOTHING, SECRET, WORD, Span, Text, at, escaped, has, lower, run, run_at_most,
-    run_back, starts,
+    ALPHA, BLANK, DASH, DOT, LINE, NOTHING, SECRET, WORD, Span, Text, at, back_to, escaped, has, lower, run,
+    run_at_most, run_back, starts,
 )
 
 
@@ -95,6 +95,8 @@ cdef bint place(const Text *t, Py_ssize_t name, Py_ssize_t end, What what, Place
         k += 6                  # <add key="password" value="...">
     elif t.p[name] == c"-" and k > behind:
         value.tight = True      # --password VALUE
+    elif k > behind and logs_in(t, name):
+        value.tight = True      # login joe password VALUE
     elif starts(t, k, b"is ", 3) and k > behind and (what == PASSWORD or what == PASSPHRASE):
         k += 3
         value.tight = True
@@ -106,6 +108,19 @@ cdef bint place(const Text *t, Py_ssize_t name, Py_ssize_t end, What what, Place
     if c == c":" or c == c"=":
         value.at = typed(t, value.at)
     return True
+
+
+cdef bint logs_in(const Text *t, Py_ssize_t i) noexcept nogil:
+    """Whether `machine HOST login NAME` stands before i, on one line or more, as in a .netrc."""
+    cdef Py_ssize_t k, name = run_back(t, i, BLANK | LINE, 16)
+    k = back_to(t, name, BLANK | LINE, 64)
+    k = run_back(t, k, BLANK | LINE, 16)
+    if not starts(t, k - 5, b"login", 5):
+        return False
+    k = run_back(t, k - 5, BLANK | LINE, 16)
+    k = back_to(t, k, BLANK | LINE, 128)
+    k = run_back(t, k, BLANK | LINE, 16)
+    return starts(t, k - 7, b"machine", 7)
 
 
 cdef Py_ssize_t typed(const Text *t, Py_ssize_t i) noexcept nogil:
@@ -237,6 +252,35 @@ cdef Py_ssize_t bearer(const Text *t, Py_ssize_t i, Span *found) noexcept nogil:
         found.kind, found.name, found.start, found.end = SECRET, AUTHORIZATION, start, end
         return end
     return start
+
+
+cdef Py_ssize_t login(const Text *t, Py_ssize_t i, Span *found) noexcept nogil:
+    """The password in `curl -u user:password` or `--user user:password`, whose blank is within four bytes of i, in
+    `found`; where to go on."""
+    cdef Py_ssize_t k = i, start = 0, line
+    found.kind = NOTHING
+    while k < t.n and not has(t.p[k], BLANK):
+        k += 1
+    if not (starts(t, k - 2, b"-u", 2) and has(at(t, k - 3), BLANK) or starts(t, k - 6, b"--user", 6)):
+        return i + 1
+    line = back_to(t, k, LINE, 400)
+    while line < k and not starts(t, line, b"curl ", 5):
+        line += 1
+    if line == k:
+        return i + 1
+    k = run(t, k, BLANK)
+    k += k < t.n and t.p[k] in b"\"'"
+    line = k
+    while k < t.n and k - line < 256 and not has(t.p[k], BLANK | LINE) and t.p[k] not in b"\"'\\":
+        if t.p[k] == c":" and not start:
+            start = k + 1
+        k += 1
+    if not start or not 3 <= k - start <= 128 or t.p[start] in b"${%<*[" or filler(t.p + start, k - start):
+        return i + 1
+    if starts(t, start, b"pass", 4) and k - start <= 8:
+        return i + 1
+    found.kind, found.name, found.start, found.end = SECRET, PASSWORD, start, k
+    return k
 
 
 cdef Py_ssize_t authority(const Text *t, Py_ssize_t i, Span *found) noexcept nogil:

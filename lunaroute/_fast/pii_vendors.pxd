@@ -8,5 +8,6 @@ cdef uint32_t VENDOR[4][256]    # which buckets have a prefix with this byte at 
 
 cdef bint likely(const uint8_t *p, Py_ssize_t n) noexcept nogil
 cdef Py_ssize_t vendor(const Text *t, Py_ssize_t i, uint32_t buckets, Span *found) noexcept nogil
+cdef bint paired(const Text *t, const Span *first, Span *found) noexcept nogil
 cdef Py_ssize_t jwt(const Text *t, Py_ssize_t i, Span *found) noexcept nogil
 cdef Py_ssize_t pem(const Text *t, Py_ssize_t i, Span *found) noexcept nogil

@@ -200,7 +200,7 @@ ROWS = [
     ("waka_", "wakatime_key", HEX | DASH, 36, 36),
     ("AQVN", "yandex_key", SLUG, 35, 38),
 ]
-NAMES = [*(row[1] for row in ROWS), "jwt", "pem_key"]
+NAMES = [*(row[1] for row in ROWS), "jwt", "pem_key", "aws_secret_key"]
 
 cdef enum:
     BUCKETS = 32
@@ -217,7 +217,7 @@ cdef struct Row:
     Py_ssize_t before_least, before_most
 
 cdef int WEAK = [row[0] for row in ROWS].index("sk-")      # also what classes of style sheets begin with
-cdef int JWT_NAME = len(ROWS), PEM_NAME = len(ROWS) + 1
+cdef int JWT_NAME = len(ROWS), PEM_NAME = len(ROWS) + 1, AWS_NAME = len(ROWS) + 2
 cdef Row[ROOM] TABLE
 cdef int BUCKET[BUCKETS][ROOM]
 cdef int IN_BUCKET[BUCKETS]
@@ -326,6 +326,20 @@ cdef Py_ssize_t vendor(const Text *t, Py_ssize_t i, uint32_t buckets, Span *foun
             found.start, found.end = start, end
             return end
     return i + 1
+
+
+cdef bint paired(const Text *t, const Span *first, Span *found) noexcept nogil:
+    """Whether the secret of an access key of AWS stands right behind it, as in the file that one gets (AKIA...,secret)."""
+    cdef Py_ssize_t start = first.end, end
+    if TABLE[first.name].size != 4 or TABLE[first.name].classes != (UPPER | DIGIT) or TABLE[first.name].most != 16:
+        return False
+    while start < t.n and start - first.end < 4 and t.p[start] in b",;:|/ \t\"'":
+        start += 1
+    end = run_at_most(t, start, BASE64, 41)
+    if end - start != 40 or start == first.end or not digits_in(t.p + start, 40) or not likely(t.p + start, 40):
+        return False
+    found.kind, found.name, found.start, found.end = SECRET, AWS_NAME, start, end
+    return True
 
 
 cdef bint digits_in(const uint8_t *p, Py_ssize_t n) noexcept nogil:

@@ -169,6 +169,10 @@ NAMED = [
     ("password", "user=joe&password=«Xk3mmq9a»&x=1"),
     ("password", "Server=db;User Id=sa;Password=«Xk3mmq9a»;"),
     ("password", "my password is «Xk3mmq9a»"),
+    ("password", "machine git.company.com login joe@x.de password «Xk3mmq9a»"),  # .netrc
+    ("password", "machine git.company.com\n  login joe\n  password «Xk3mmq9a»"),
+    ("password", "curl -s -u joe:«Xk3mmq9a» https://api.company.com/"),
+    ("password", "curl -H \"Accept: x\" --user 'joe:«Xk3-mm:q9a»' https://api.company.com/"),
     ("password", "passwd: «Xk3mmq9a»"),
     ("password", "userPassword: '«Xk3mmq9a»',"),
     ("password", "password2 = '«Xk3mmq9a»'"),
@@ -208,6 +212,11 @@ NO_SECRETS = [
     "password: string;",
     "password: Optional[str] = None",
     "password = password1",
+    "the login has password fields1",
+    "curl -u joe https://api.company.com/",
+    "curl -u $USER:$TOKEN https://api.company.com/",
+    "docker run -u 1000:1000 image",
+    "chown user joe:users12 file",
     "password=SecretBytes(b'a1b2c3d4')",
     "redis://[&lt;user&gt;[:&lt;password&gt;]@]&lt;host&gt;",
     "login(user, password=pw1)",
@@ -345,6 +354,14 @@ def test_no_secret(form: str) -> None:
         text = draw(form, seed)
         assert found(text) == []
         assert found(f"first\n  {text}\nlast") == []
+
+
+def test_the_secret_beside_an_access_key_of_aws() -> None:
+    """The file of credentials that AWS gives: user, key, secret."""
+    text = draw("User,Access key ID,Secret access key\njoe,AKIA{216},{b40}\n", 0)
+    key, secret = text.split("\n")[1].split(",")[1:]
+    assert found(text) == [(key, "aws_access_key"), (secret, "aws_secret_key")]
+    assert found(f"{key} then {secret}")[1:] == []
 
 
 CONTEXTS = [
