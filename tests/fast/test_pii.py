@@ -162,7 +162,8 @@ def test_a_mail_address_in_a_secret_is_found_where_secrets_are_not_wanted() -> N
 
 # --- linear -----------------------------------------------------------------------------------------
 HOSTILE = [
-    " -u ", "curl -u a:", "--user ", "login a password ", "AKIAQ3EGTZ7QWRYX5UVB,", "key='sk-", "api_key='sk-", "token=eyJ", "secret: AKIA", "password=sk-sk-", "://sk-:sk-",
+    " -u ", "curl -u a:", "--user ", "login a password ", "AKIAQ3EGTZ7QWRYX5UVB,",
+    "key='sk-", "api_key='sk-", "token=eyJ", "secret: AKIA", "password=sk-sk-", "://sk-:sk-",
     "1", "1.", "1 ", "1-", "12 34 ", "4242 ", "4242-", "a@", "a@a.", "a.", "@", "(", "((1", "+1", "+", ":", "::",
     "1:", "a:b", "::1", "sk-", "sk-sk-", "ghp_", "eyJ", "eyJeyJ", "eyJ.", "-----BEGIN ",
     "-----BEGIN RSA PRIVATE KEY-----\n", "-----BEGIN PRIVATE KEY-----A", "password=", "password='", "key: ",
