@@ -106,10 +106,10 @@ cdef void read(const Text *t, Py_ssize_t i, Number *num) noexcept nogil:
 
 
 cdef int shape(const Number *num, int groups) noexcept nogil:
-    """The sizes of the first groups as hexadecimal digits: 0x334 is three, three, four."""
+    """The sizes of the first groups as hexadecimal digits, 15 for more: 0x334 is three, three, four."""
     cdef int g, code = 0
     for g in range(groups):
-        code = code << 4 | (size_of(num, g) & 15)
+        code = code << 4 | (size_of(num, g) if size_of(num, g) < 15 else 15)
     return code
 
 
