@@ -1,0 +1,20 @@
+from collections.abc import Callable
+
+from lunaroute._fast.texts import Edit
+
+Look = Callable[[bytes, bytes], list[Edit]]
+
+class Known:
+    """Texts that have been looked at and had nothing in them. bits: of the size of the table."""
+
+    hits: int
+    def __init__(self, bits: int = 16) -> None: ...
+
+def json_edits(body: bytes, look: Look, known: Known) -> list[Edit] | None:
+    """Edits of JSON values, one or several after another; None where it is none. What is cut at its end is taken."""
+
+def event_edits(body: bytes, look: Look, known: Known) -> list[Edit]:
+    """Edits of server-sent events (WHATWG HTML section 9.2), whatever is in them."""
+
+def apply(raw: bytes, edits: list[Edit]) -> bytes:
+    """The bytes with the edits done; they are in order and do not overlap."""
