@@ -38,14 +38,16 @@ _RELAY = {
     "observer_restarts_total": ("lunaroute_observer_restarts", "Times the observer was started again."),
 }
 Pull = Callable[[], dict[str, int]]
+Redacted = Callable[[], tuple[dict[tuple[str, str], int], int]]
 
 
 class _Pulled(Collector):
     """Families read when they are asked for."""
 
-    def __init__(self, relay: Pull, own: Callable[[], dict[str, dict[str, int]]]) -> None:
+    def __init__(self, relay: Pull, own: Callable[[], dict[str, dict[str, int]]], redacted: Redacted) -> None:
         self._relay = relay
         self._own = own
+        self._redacted = redacted
 
     def collect(self) -> Iterator[Any]:
         values = self._relay()
@@ -62,13 +64,30 @@ class _Pulled(Collector):
             healthy.add_metric([store], said["ok"])
         yield lost
         yield healthy
+        counts, failed = self._redacted()
+        values = CounterMetricFamily(
+            "lunaroute_redacted_values",
+            "Values that were taken out of what was recorded, also where one came again with a history.",
+            labels=["place", "kind"],
+        )
+        for (place, kind), count in sorted(counts.items()):
+            values.add_metric([place, kind], count)
+        yield values
+        yield CounterMetricFamily(
+            "lunaroute_redaction_failures", "Texts that were not kept because they could not be looked through.",
+            value=failed,
+        )  # fmt: skip
 
 
 class Metrics:
     """The registry of one observer."""
 
     def __init__(
-        self, providers: Iterable[str], relay: Pull, stores: Callable[[], dict[str, dict[str, int]]] = dict
+        self,
+        providers: Iterable[str],
+        relay: Pull,
+        stores: Callable[[], dict[str, dict[str, int]]] = dict,
+        redacted: Redacted = lambda: ({}, 0),
     ) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._providers = frozenset(providers)
@@ -86,7 +105,7 @@ class Metrics:
             buckets=_SECONDS,
             registry=self._registry,
         )
-        self._registry.register(_Pulled(relay, stores))
+        self._registry.register(_Pulled(relay, stores, redacted))
 
     def count(self, exchange: Exchange) -> None:
         """Take a finished exchange into account."""

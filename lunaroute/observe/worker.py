@@ -29,6 +29,7 @@ from lunaroute.observe.mask import Masker
 from lunaroute.observe.metrics import Metrics
 from lunaroute.observe.news import Seen
 from lunaroute.observe.observer import Observer
+from lunaroute.observe.pii import redactor_of
 from lunaroute.observe.pricing import Prices
 from lunaroute.observe.sink import Sink, settled, weight
 from lunaroute.observe.threads import Answers, Place, Threads
@@ -105,9 +106,12 @@ class Worker:
         self._masker = Masker(secrets)
         self._desk: Desk | None = None
         self._orders: Orders | None = None
+        recording = self._config["session_recording"]
+        self._redactor = redactor_of(
+            recording["pii"], Path(start["home"]), warn=self._warn, key=start.get("pii_key")
+        )
         resume = self._open_stores()
         self._known_prices = self._prices()
-        recording = self._config["session_recording"]
         self._observer = Observer(
             Context(
                 boot_id=start["boot_id"],
@@ -122,10 +126,13 @@ class Worker:
                 answers=Answers(self._place),
                 account_key=self._account_key(),
                 price=self._fill,
+                session=self._redactor.session,
             ),
             resume.finished,
         )
-        self._metrics = Metrics(self._config.get("providers", {}), reader.counters, self._store_figures)
+        self._metrics = Metrics(
+            self._config.get("providers", {}), reader.counters, self._store_figures, self._redactor.figures
+        )
 
     # --- stores ----------------------------------------------------------------------------------------
     def _open_stores(self) -> Resume:
@@ -301,6 +308,7 @@ class Worker:
             ],
             "ui": {"ok": self._ui is not None, "url": self._ui.url if self._ui else None, "error": self._ui_error},
             "dropped": {name: value for name, value in counters.items() if name.startswith("tap_dropped")},
+            "redaction": {"failed": self._redactor.failed},
             "orphans": self._observer.orphans,
             "errors": self._errors,
             "counters": counters,
@@ -425,7 +433,7 @@ class Worker:
             "request",
             id=exchange.id,
             method=exchange.method,
-            path=exchange.target.partition("?")[0][:200],
+            path=self._redactor.target(exchange.target.partition("?")[0])[:200],
             status=exchange.status,
             state=exchange.state.value if exchange.state else None,
             provider=exchange.provider,
@@ -434,7 +442,8 @@ class Worker:
 
     def _store(self) -> None:
         self._batch += self._observer.progress()
-        batch, self._batch, self._batch_bytes = settled(self._batch), [], 0
+        # nothing that is given to a store has not gone through here
+        batch, self._batch, self._batch_bytes = self._redactor.records(settled(self._batch)), [], 0
         for sink in self._sinks:
             sink.write(batch)
 

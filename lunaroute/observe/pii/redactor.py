@@ -78,6 +78,10 @@ class Redactor:
         """Texts that could not be looked through, of which nothing was kept."""
         return self._failed + self._texts.failures
 
+    def figures(self) -> tuple[dict[tuple[str, str], int], int]:
+        """Counts by place and kind, and what failed: for metrics, from any thread."""
+        return dict(self.counts), self.failed
+
     # --- records -----------------------------------------------------------------------------------------------
     def records(self, batch: Sequence[Record]) -> list[Record]:
         """The batch as it may be kept."""
@@ -124,7 +128,7 @@ class Redactor:
     def body(self, body: bytes, kind: str = "") -> Body:
         """A body as it may be kept. kind: its content type, as far as told."""
         edits = self._bodies.edits(body, kind)
-        return Body(apply(body, edits) if edits else body, edits, _counted(edits))
+        return Body(apply(body, edits) if edits else body, edits, counted(edits))
 
     def text(self, text: str, context: str = "", found: Counter[tuple[str, str, str]] | None = None) -> str:
         """A text as it may be kept; context: the name that it stands under. found: gets what was there."""
@@ -136,7 +140,7 @@ class Redactor:
         edits = self._texts.edits(raw, context.lower().encode("utf-8", "replace"))
         made = apply(raw, edits).decode("utf-8", "replace") if edits else text
         if found is not None:
-            found.update(_counted(edits))
+            found.update(counted(edits))
         elif len(text) <= _WORD:
             if len(self._words) >= _WORDS:
                 self._words.clear()
@@ -156,7 +160,7 @@ class Redactor:
             self._failed += 1
             return _FAILED
         if found is not None:
-            found.update(_counted(edits))
+            found.update(counted(edits))
         return made
 
     def fields(
@@ -164,15 +168,15 @@ class Redactor:
     ) -> list[tuple[str, str]]:
         """Header fields."""
         found = Counter() if found is None else found
-        return [(self.text(name), self._value(name, value, found)) for name, value in fields]
+        return [(self._counted("", name, found), self._counted(name, value, found)) for name, value in fields]
 
-    def _value(self, name: str, value: str, found: Counter[tuple[str, str, str]]) -> str:
-        # most values come again with each request, and have nothing in them
-        if self._words.get((name, value)) == value:
-            return value
-        made = self.text(value, name, found)
-        if made == value:
-            self.text(value, name)
+    def _counted(self, context: str, text: str, found: Counter[tuple[str, str, str]]) -> str:
+        # most come again with each request, and have nothing in them
+        if self._words.get((context, text)) == text:
+            return text
+        made = self.text(text, context, found)
+        if made == text:
+            self.text(text, context)
         return made
 
     def session(self, ident: str) -> str:
@@ -217,7 +221,8 @@ def content_type(fields: Iterable[tuple[str, str]]) -> str:
     return next((value for name, value in fields if name.lower() == "content-type"), "")
 
 
-def _counted(edits: Iterable[Edit]) -> Counter[tuple[str, str, str]]:
+def counted(edits: Iterable[Edit]) -> Counter[tuple[str, str, str]]:
+    """What the edits found, and how often."""
     return Counter(tuple(each) for edit in edits for each in edit[3])
 
 

@@ -27,7 +27,6 @@ SWITCHES = {
     "detect_secrets": "secret",
 }
 MODES = ("mask", "remove", "tokenize", "partial")
-MEMORY = 8 << 20  # bytes that one pattern may take while it runs
 FENCE = "/"  # an entry of `allow` between two of these is a pattern
 
 
@@ -83,12 +82,12 @@ def rules_of(pii: Mapping[str, Any]) -> Rules:
         mode=pii["redaction_mode"],
         modes={**pii["modes"], **{each["name"]: each["mode"] for each in pii["custom_patterns"] if each["mode"]}},
         customs=tuple(
-            Custom(each["name"], label(each["name"]), compiled(each["pattern"])) for each in pii["custom_patterns"]
-        )
-        if enabled
-        else (),
+            Custom(each["name"], label(each["name"]), _compiled(each["pattern"]))
+            for each in pii["custom_patterns"]
+            if enabled
+        ),
         allow=frozenset(exact),
-        allow_patterns=tuple(map(compiled, patterns)),
+        allow_patterns=tuple(map(_compiled, patterns)),
         private_addresses=bool(pii["private_addresses"]),
         reserved_domains=bool(pii["reserved_domains"]),
         drop_binary=enabled and pii["binary"] == "drop",
@@ -100,21 +99,10 @@ def _is_pattern(entry: str) -> bool:
     return len(entry) > 2 and entry.startswith(FENCE) and entry.endswith(FENCE)
 
 
-def compiled(pattern: str) -> Any:
-    """The pattern for google-re2. Raises ValueError with the reason where that cannot be."""
-    import re2  # type: ignore[import-untyped]  # takes memory that most installations need not spend
+def _compiled(pattern: str) -> Any:
+    from lunaroute.config.patterns import compiled  # with it comes a library of some size; most have no patterns
 
-    options = re2.Options()
-    options.log_errors = False
-    options.max_mem = MEMORY
-    try:
-        made = re2.compile(pattern, options)
-    except re2.error as error:
-        said = error.args[0] if error.args else "it cannot be compiled"
-        raise ValueError(said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)) from None
-    if made.search(b"") is not None:
-        raise ValueError("it matches the empty text")
-    return made
+    return compiled(pattern)
 
 
 def label(name: str) -> str:
