@@ -20,7 +20,7 @@ import msgspec
 
 from lunaroute.errors import StoreError
 from lunaroute.records import Closed, Exchange, Record, State
-from lunaroute.stores import packs, schema, upkeep
+from lunaroute.stores import hourly, packs, schema, upkeep
 from lunaroute.stores.files import open_private, private_folder
 from lunaroute.stores.writing import Writing
 
@@ -324,7 +324,13 @@ class SqliteStore:
         )
         if self._unwiped:
             yield from self._guarded(self._wipe(upkeep.wipe(self._transaction)))
+        yield from self._guarded(self._rolled(now))
         self._empty_log()
+
+    def _rolled(self, now: float) -> Iterator[upkeep.Progress]:
+        """The sums of the hours that are over."""
+        for done, _ in enumerate(hourly.roll(self._transaction, int(now * 1e9)), 1):
+            yield upkeep.Progress(done, done)
 
     def delete(
         self, sessions: Sequence[str], before: Callable[[str], None] = lambda session: None
@@ -387,7 +393,11 @@ class SqliteStore:
 
     def reprice(self, price: upkeep.Price, *, dry_run: bool = False) -> Iterator[upkeep.Progress]:
         """Price everything anew, in steps."""
-        return self._guarded(upkeep.reprice(self._transaction, price, dry_run=dry_run))
+        last = upkeep.Progress(0, 0)
+        for last in self._guarded(upkeep.reprice(self._transaction, price, dry_run=dry_run)):
+            yield last
+        for _ in self._guarded(self._rolled(0.0)):  # all of them are stale now
+            yield last
 
     def _guarded(self, steps: Iterator[upkeep.Progress]) -> Iterator[upkeep.Progress]:
         """In a damaged database anything may stand in a row: whatever comes of it is a failure of the store."""

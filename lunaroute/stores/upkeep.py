@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from lunaroute.records import PAID
-from lunaroute.stores import packs
+from lunaroute.stores import hourly, packs
 from lunaroute.stores.removal import Removal, shelf_of
 from lunaroute.stores.writing import FACETS, usage_from
 
@@ -218,6 +218,7 @@ def wipe(transaction: Transaction, done: int = 0) -> Iterator[Progress]:
                 f"DELETE FROM facets WHERE kind = '{kind}' AND value NOT IN "
                 f"(SELECT {kind} FROM sessions WHERE {kind} IS NOT NULL)"
             )
+        hourly.wipe(connection)
     yield from merge(transaction, done)
     yield from shrink(transaction, done, spare=0.0)  # a free page has what was on it
 
