@@ -65,14 +65,14 @@ class _Pulled(Collector):
         yield lost
         yield healthy
         counts, failed = self._redacted()
-        values = CounterMetricFamily(
+        redacted = CounterMetricFamily(
             "lunaroute_redacted_values",
             "Values that were taken out of what was recorded, also where one came again with a history.",
             labels=["place", "kind"],
         )
-        for (place, kind), count in sorted(counts.items()):
-            values.add_metric([place, kind], count)
-        yield values
+        for place_and_kind, count in sorted(counts.items()):
+            redacted.add_metric(place_and_kind, count)
+        yield redacted
         yield CounterMetricFamily(
             "lunaroute_redaction_failures", "Texts that were not kept because they could not be looked through.",
             value=failed,

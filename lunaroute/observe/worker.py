@@ -29,7 +29,7 @@ from lunaroute.observe.mask import Masker
 from lunaroute.observe.metrics import Metrics
 from lunaroute.observe.news import Seen
 from lunaroute.observe.observer import Observer
-from lunaroute.observe.pii import redactor_of
+from lunaroute.observe.pii import Redactor, redactor_of
 from lunaroute.observe.pricing import Prices
 from lunaroute.observe.sink import Sink, settled, weight
 from lunaroute.observe.threads import Answers, Place, Threads
@@ -107,9 +107,7 @@ class Worker:
         self._desk: Desk | None = None
         self._orders: Orders | None = None
         recording = self._config["session_recording"]
-        self._redactor = redactor_of(
-            recording["pii"], Path(start["home"]), warn=self._warn, key=start.get("pii_key")
-        )
+        self._redactor = self._redacting(False)
         resume = self._open_stores()
         self._known_prices = self._prices()
         self._observer = Observer(
@@ -163,7 +161,10 @@ class Worker:
             if recording["jsonl"]["enabled"]:
                 self._sqlite.locate_by(jsonl.locate)
             self._sinks.append(self._sink(self._sqlite))
-            self._orders = Orders(self._sqlite, jsonl, price=self._new_prices, fill=self._fill, now=self._clock.now)
+            self._orders = Orders(
+                self._sqlite, jsonl, price=self._new_prices, fill=self._fill, now=self._clock.now,
+                redacting=self._redacting,
+            )  # fmt: skip
         for sink in self._sinks:
             sink.write([])
         with contextlib.suppress(StoreError):
@@ -212,6 +213,11 @@ class Worker:
 
     def _fill(self, exchange: Exchange) -> None:
         billing.fill(self._known_prices, exchange)
+
+    def _redacting(self, again: bool) -> Redactor:
+        """again: for what was recorded before."""
+        pii, home, key = self._config["session_recording"]["pii"], Path(self._start["home"]), self._start.get("pii_key")
+        return redactor_of(pii, home, warn=self._warn, key=key, again=again)
 
     # --- what commands ask -----------------------------------------------------------------------------
     def _open_desk(self) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +21,7 @@ import msgspec
 
 from lunaroute.errors import StoreError
 from lunaroute.records import Closed, Exchange, Record, State
-from lunaroute.stores import hourly, packs, schema, upkeep
+from lunaroute.stores import hourly, packs, rewriting, schema, upkeep
 from lunaroute.stores.files import open_private, private_folder
 from lunaroute.stores.writing import Writing
 
@@ -341,6 +342,19 @@ class SqliteStore:
         """
         steps = upkeep.delete_sessions(self._transaction, sessions, self._writing.forget, before)
         yield from self._guarded(self._wipe(steps))
+        yield from self._emptied()
+
+    def scan(
+        self, redacting: rewriting.Redacting, tally: rewriting.Tally, *, apply: bool
+    ) -> Iterator[upkeep.Progress]:
+        """Look through all that is stored, in steps, and with `apply` take out what is found, so that nothing of it is
+        left in the file; else `rests` says why."""
+        self.rests = None
+        steps = rewriting.scan(self._transaction, redacting, tally, self._writing.forget, apply=apply)
+        if not apply:
+            yield from self._guarded(steps)
+            return
+        yield from self._guarded(self._wipe(itertools.chain(steps, upkeep.wipe(self._transaction))))
         yield from self._emptied()
 
     def rewrite(self) -> Iterator[upkeep.Progress]:

@@ -28,7 +28,7 @@ from lunaroute.records import (
     Usage,
     UsagePart,
 )
-from lunaroute.stores import packs
+from lunaroute.stores import findings, packs
 
 ERRORS = (State.UPSTREAM_ERROR, State.TIMEOUT, State.PROXY_ERROR, State.INTERRUPTED)
 ARGUMENTS_KEPT = 64  # characters of a tool call's arguments in its row; all of them are in the pack
@@ -268,6 +268,8 @@ class Writing:
             self._tools(connection, exchange, number)
         if exchange.texts:
             self._words.append((number, "\n".join(text.text for text in exchange.texts)))
+        if exchange.found:
+            findings.add(connection, exchange, number)
         for limit in exchange.limits:
             connection.execute(_LIMIT, _limit_row(exchange, limit))
 
@@ -311,7 +313,7 @@ class Writing:
         used: list[int] = []
 
         def blob(piece: bytes) -> int:
-            kept = _blob(connection, piece)
+            kept = blob_of(connection, piece)
             used.append(kept)
             return kept
 
@@ -409,7 +411,7 @@ def _limit_row(exchange: Exchange, limit: Any) -> tuple[Any, ...]:
     )
 
 
-def _blob(connection: sqlite3.Connection, piece: bytes) -> int:
+def blob_of(connection: sqlite3.Connection, piece: bytes) -> int:
     """The number of the blob of these bytes, which is made where there is none."""
     key = packs.digest(piece)
     found = connection.execute("SELECT blob FROM blobs WHERE hash = ?", (key,)).fetchone()

@@ -99,6 +99,13 @@ class Redactor:
             self._failed += 1
             return _skeleton(record)
 
+    def brought(self, exchange: Exchange) -> Exchange:
+        """An exchange of another time or program, as it may be kept; its session is called as it may be, too."""
+        made = self.record(exchange) if self.rules else exchange
+        assert isinstance(made, Exchange)
+        session, parent = self.session(made.session_id), made.parent_session_id
+        return msgspec.structs.replace(made, session_id=session, parent_session_id=self.session(parent) if parent else None)
+
     def exchange(self, exchange: Exchange) -> Exchange:
         """An exchange as it may be kept, with what was found in it."""
         asked = self.body(exchange.request_body, content_type(exchange.request_headers))
