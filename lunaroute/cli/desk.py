@@ -231,7 +231,9 @@ def _orders(loaded: Loaded) -> tuple[SqliteStore, Orders]:
 
     def redacting(again: bool) -> Redactor:
         pii = recording.pii
-        return redactor_of(msgspec.to_builtins(pii), loaded.home, warn=_warn, key=pii.key, again=again)
+        return redactor_of(
+            msgspec.to_builtins(pii), loaded.home, warn=_warn, key=pii.key, max_age_days=kept.max_age_days, again=again
+        )
 
     return store, Orders(store, jsonl, price=price, fill=fill, now=time.time, redacting=redacting)
 

@@ -1,4 +1,4 @@
-"""Patterns that users write, for google-re2: its time is linear in the text, whatever the pattern. Must not know what for."""
+"""Patterns that users write, for google-re2: its time is linear in the text. Must not know what they are for."""
 
 from __future__ import annotations
 

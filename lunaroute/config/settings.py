@@ -161,9 +161,15 @@ class Pii(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         bool, Meta(description="redact API keys, passwords and the like, also while `enabled` is false")
     ] = True
     redaction_mode: Annotated[
-        Mode, Meta(description="what stands instead: `mask` its form, `remove` its kind, `tokenize` a token, `partial` a part")
-    ] = "tokenize"  # fmt: skip
-    modes: Annotated[dict[str, Mode], Meta(description="another mode for a kind (email, phone, ssn, credit_card, ip, iban, secret) or a pattern")] = {}
+        Mode,
+        Meta(
+            description="what stands instead: `mask` its form, `remove` its kind, `tokenize` a token, `partial` a part"
+        ),
+    ] = "tokenize"
+    modes: Annotated[
+        dict[str, Mode],
+        Meta(description="another mode for a kind (email, phone, ssn, credit_card, ip, iban, secret) or a pattern"),
+    ] = {}
     detect_email: Annotated[bool, Meta(description="mail addresses")] = True
     detect_phone: Annotated[bool, Meta(description="phone numbers")] = True
     detect_ssn: Annotated[bool, Meta(description="US social security numbers")] = True
@@ -176,14 +182,18 @@ class Pii(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     custom_patterns: Annotated[
         list[CustomPattern], Meta(description="patterns of your own (RE2), while `enabled` is true")
     ] = []
-    allow: Annotated[list[Text], Meta(description="values that stay: as they are, or patterns of whole ones as `/.../`")] = []
+    allow: Annotated[
+        list[Text], Meta(description="values that stay: as they are, or patterns of whole ones as `/.../`")
+    ] = []
     binary: Annotated[
         Literal["drop", "keep"], Meta(description="images and other files in bodies, while `enabled` is true")
     ] = "drop"
     key: Annotated[
         Passphrase | None, Meta(description="what tokens are made with; default: a key in the file pii.key")
     ] = None
-    vault: Annotated[bool, Meta(description="keep what tokens stand for, encrypted, for `lunaroute pii reveal`")] = False
+    vault: Annotated[bool, Meta(description="keep what tokens stand for, encrypted, for `lunaroute pii reveal`")] = (
+        False
+    )
 
 
 class SessionRecording(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

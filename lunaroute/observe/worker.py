@@ -216,8 +216,11 @@ class Worker:
 
     def _redacting(self, again: bool) -> Redactor:
         """again: for what was recorded before."""
-        pii, home, key = self._config["session_recording"]["pii"], Path(self._start["home"]), self._start.get("pii_key")
-        return redactor_of(pii, home, warn=self._warn, key=key, again=again)
+        recording = self._config["session_recording"]
+        return redactor_of(
+            recording["pii"], Path(self._start["home"]), warn=self._warn, key=self._start.get("pii_key"),
+            max_age_days=recording["sqlite"]["retention"]["max_age_days"], again=again,
+        )  # fmt: skip
 
     # --- what commands ask -----------------------------------------------------------------------------
     def _open_desk(self) -> None:

@@ -200,7 +200,9 @@ class _Step:
 
     def session(self, session: str) -> None:
         """The row of a session itself."""
-        found = self._db.execute(f"SELECT {', '.join(_SESSION)} FROM sessions WHERE session_id = ?", (session,)).fetchone()
+        found = self._db.execute(
+            f"SELECT {', '.join(_SESSION)} FROM sessions WHERE session_id = ?", (session,)
+        ).fetchone()
         if found is None:
             return
         old = dict(zip(_SESSION, found, strict=True))
@@ -325,9 +327,7 @@ class _Step:
     def _write(self, row: int, now: packs.Whole, blobs: Counter[int]) -> None:
         """The pack, and those that are compressed with it."""
         base = self._db.execute("SELECT base FROM packs WHERE exchange = ?", (row,)).fetchone()[0]
-        above = self._db.execute(
-            "SELECT exchange, data FROM packs WHERE base = ? AND base != 0", (row,)
-        ).fetchall()
+        above = self._db.execute("SELECT exchange, data FROM packs WHERE base = ? AND base != 0", (row,)).fetchall()
         dictionary = self._shelf.plain(row)
         plains = [(number, packs.unfold(data, dictionary)) for number, data in above]
         plain = packs.encode(now.pack)
@@ -362,7 +362,9 @@ class _Step:
         bodies = [self._old_body(found[3], asked), self._old_body(found[4], told)]
         changed = dict(zip(("request_headers", "response_headers", "attempts", "request_body", "response_body"),
                            (*heads, attempts, *bodies), strict=True))  # fmt: skip
-        changed = {name: value for name, value, old in zip(changed, changed.values(), found, strict=True) if value != old}
+        changed = {
+            name: value for name, value, old in zip(changed, changed.values(), found, strict=True) if value != old
+        }
         if changed:
             self._update("bodies", changed, "exchange_id = ?", ident)
 

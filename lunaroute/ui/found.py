@@ -8,13 +8,27 @@ from lunaroute.stores.findings import FindingFigures, FindingRow
 
 # parts of names that are written otherwise than with a capital
 _WORDS = {
-    **{word: word.upper() for word in ("api", "aws", "iban", "jcb", "jwt", "pem", "ssn", "uk", "us", "url", "de", "fr")},
+    **{
+        word: word.upper() for word in ("api", "aws", "iban", "jcb", "jwt", "pem", "ssn", "uk", "us", "url", "de", "fr")
+    },
     **{"github": "GitHub", "gitlab": "GitLab", "openai": "OpenAI", "openrouter": "OpenRouter", "pypi": "PyPI"},
     **{"npm": "npm", "ipv4": "IPv4", "ipv6": "IPv6", "huggingface": "Hugging Face", "in": "IN", "sendgrid": "SendGrid"},
     **{"digitalocean": "DigitalOcean", "nvidia": "NVIDIA", "xai": "xAI", "circleci": "CircleCI", "ai": "AI"},
 }
 _SMALL = frozenset(
-    ("key", "token", "secret", "password", "authorization", "access", "client", "session", "storage", "oauth", "refresh")
+    (
+        "key",
+        "token",
+        "secret",
+        "password",
+        "authorization",
+        "access",
+        "client",
+        "session",
+        "storage",
+        "oauth",
+        "refresh",
+    )
     + ("webhook", "bot", "phone", "email", "id")
 )
 _KINDS = {"credit_card": "card", "ip": "address", "ssn": "", "iban": "", "email": "address"}

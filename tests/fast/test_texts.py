@@ -83,9 +83,7 @@ def test_a_form_is_read_as_urllib_reads_it(pairs: list[tuple[str, str]]) -> None
         middle = raw.index(b"=", at)
         read.append((form(raw, at, middle).text, form(raw, middle + 1, at + len(pair)).text))
         at += len(pair) + 1
-    assert read == [
-        (name.encode(), value.encode()) for name, value in parse_qsl(raw.decode(), keep_blank_values=True)
-    ]
+    assert read == [(name.encode(), value.encode()) for name, value in parse_qsl(raw.decode(), keep_blank_values=True)]
 
 
 def test_a_replacement_in_a_form_is_a_value_of_the_form() -> None:
@@ -95,7 +93,7 @@ def test_a_replacement_in_a_form_is_a_value_of_the_form() -> None:
 
 
 def test_quotes_of_a_replacement_are_escaped_once_a_level() -> None:
-    inner = rb'{\"n\": 123}'
+    inner = rb"{\"n\": 123}"
     raw = b'"' + inner + b'"'
     once = string(raw, 1, len(raw) - 1)
     assert once.text == b'{"n": 123}'

@@ -21,7 +21,9 @@ from lunaroute._fast.views import Known, apply, event_edits, json_edits
 from tests.fast.test_texts import CHANCE, escaped
 
 WORD = re.compile(rb"<[a-z\xc3\xa9@]+>")
-PIECES = st.sampled_from(["<secret>", "<\u00e9@>", "<x>", " and ", "\n", '"', "\\", "{", "}", "a\u00e9\U0001f600", "<", ">", "/", ""])
+PIECES = st.sampled_from(
+    ["<secret>", "<\u00e9@>", "<x>", " and ", "\n", '"', "\\", "{", "}", "a\u00e9\U0001f600", "<", ">", "/", ""]
+)
 TEXT = st.lists(PIECES, max_size=6).map("".join)
 
 
@@ -58,7 +60,9 @@ VALUES = st.recursive(
     st.one_of(TEXT, st.integers(), st.floats(allow_nan=False), st.booleans(), st.none()),
     lambda inner: st.one_of(
         st.lists(inner, max_size=4),
-        st.dictionaries(st.one_of(TEXT, st.sampled_from(["delta", "index", "choices", "text", "type"])), inner, max_size=4),
+        st.dictionaries(
+            st.one_of(TEXT, st.sampled_from(["delta", "index", "choices", "text", "type"])), inner, max_size=4
+        ),
     ),
     max_leaves=12,
 )
@@ -103,7 +107,21 @@ def look_any(text: bytes, context: bytes) -> list[Edit]:
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"  ", b"hello", b"{a}", b'{"a":1,}', b'{"a" 1}', b'{"a":1]', b"[1 2]", b"[1]x", b"{}}", b"[tru]", b"[\0]", b"{1:2}"],
+    [
+        b"",
+        b"  ",
+        b"hello",
+        b"{a}",
+        b'{"a":1,}',
+        b'{"a" 1}',
+        b'{"a":1]',
+        b"[1 2]",
+        b"[1]x",
+        b"{}}",
+        b"[tru]",
+        b"[\0]",
+        b"{1:2}",
+    ],
 )
 def test_what_is_no_json_is_said(body: bytes) -> None:
     assert json_edits(body, look, Known()) is None
@@ -171,7 +189,13 @@ def called(index: int, piece: str) -> Any:
 
 
 def responses(index: int, piece: str) -> Any:
-    return {"type": "response.output_text.delta", "output_index": index, "content_index": 0, "delta": piece, "item_id": "m"}
+    return {
+        "type": "response.output_text.delta",
+        "output_index": index,
+        "content_index": 0,
+        "delta": piece,
+        "item_id": "m",
+    }
 
 
 def completion(index: int, piece: str) -> Any:
@@ -190,7 +214,9 @@ def texts_of(kind: Any, events: list[Any]) -> list[str]:
         if isinstance(value, dict):
             index = next((value[name] for name in ("index", "output_index", "item_id") if name in value), index)
             for name, each in value.items():
-                if name in ("text", "partial_json", "content", "arguments") or (name == "delta" and isinstance(each, str)):
+                if name in ("text", "partial_json", "content", "arguments") or (
+                    name == "delta" and isinstance(each, str)
+                ):
                     found.setdefault(index, []).append(each)
                 else:
                     walk(each, index)
@@ -218,8 +244,11 @@ def test_texts_that_come_in_pieces_side_by_side(kind: Any, texts: list[str], cha
     for event in events:
         value = written(event, chance).strip()
         # a line break stands between tokens only, and is another line of data then
-        lines.append(re.sub(r"\n", f"{end}data: ", f"event: {event.get('type', 'x')}\ndata: {value}".replace("\ndata:", "\0"))
-                     .replace("\0", f"{end}data:"))
+        lines.append(
+            re.sub(
+                r"\n", f"{end}data: ", f"event: {event.get('type', 'x')}\ndata: {value}".replace("\ndata:", "\0")
+            ).replace("\0", f"{end}data:")
+        )
         lines.append(chance.choice(["", "", f": <comment>{end}"]))
     body = "".join(f"{line}{end}{end}" if line and not line.startswith(":") else line for line in lines)
     raw = body.encode()
@@ -292,7 +321,14 @@ def test_no_bytes_are_too_strange(body: bytes) -> None:
     assert json_edits(body, nothing, Known()) in (None, [])
 
 
-@given(st.lists(st.sampled_from([b"data: ", b"data:", b"\n", b"\n\n", b"\r", b'{"a":', b'"<x>"', b'"<', b"x>", b"}", b"\\", b": "]), max_size=20))
+@given(
+    st.lists(
+        st.sampled_from(
+            [b"data: ", b"data:", b"\n", b"\n\n", b"\r", b'{"a":', b'"<x>"', b'"<', b"x>", b"}", b"\\", b": "]
+        ),
+        max_size=20,
+    )
+)
 def test_what_a_broken_stream_has_is_found_where_it_stands_whole(parts: list[bytes]) -> None:
     body = b"".join(parts)
     edits = event_edits(body, look, Known())

@@ -22,7 +22,9 @@ MAIL = Finding(place="request", kind="email", name="email", digest="00000001")
 def store(tmp_path: Path) -> Iterator[SqliteStore]:
     made = SqliteStore(tmp_path / "sessions.db", warn=print)
     made.open()
-    made.write([exchange(1, found=[MAIL], title="The title"), exchange(2, found=[MAIL, KEY]), exchange(3, found=[KEY, BACK])])
+    made.write(
+        [exchange(1, found=[MAIL], title="The title"), exchange(2, found=[MAIL, KEY]), exchange(3, found=[KEY, BACK])]
+    )
     made.write([exchange(4, session_id="sess-2", found=[KEY])])
     yield made
     made.close()

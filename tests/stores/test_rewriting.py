@@ -233,14 +233,21 @@ def test_a_database_of_the_first_version(tmp_path: Path) -> None:
         connection.execute(statement)
     connection.execute("PRAGMA user_version = 1")
     squeeze = zstandard.ZstdCompressor().compress
-    connection.execute("INSERT INTO sessions (session_id, started_at, last_at) VALUES ('s', '2026-01-01', '2026-01-01')")
+    connection.execute(
+        "INSERT INTO sessions (session_id, started_at, last_at) VALUES ('s', '2026-01-01', '2026-01-01')"
+    )
     connection.execute(
         "INSERT INTO exchanges (id, session_id, sequence, started_at, started_ns, state) "
         "VALUES ('b-1', 's', 1, '2026-01-01 00:00:00', 1, 'ok')"
     )
     connection.execute(
         "INSERT INTO bodies VALUES ('b-1', ?, '[]', ?, '{}', ?, ?, NULL, NULL)",
-        (json.dumps([["x", MAIL]]), json.dumps([{"error": MAIL}]), squeeze(f'{{"a":"{MAIL}"}}'.encode()), squeeze(b"x")),
+        (
+            json.dumps([["x", MAIL]]),
+            json.dumps([{"error": MAIL}]),
+            squeeze(f'{{"a":"{MAIL}"}}'.encode()),
+            squeeze(b"x"),
+        ),
     )
     connection.commit()
     connection.close()
@@ -286,9 +293,10 @@ def test_a_file_is_written_anew_and_read_the_same(kept: Kept, packed: bool) -> N
             if not any(value.encode() in old for _, value in PLANTED):
                 assert new == old or b'"response_at"' in old or b'"request_at"' in old
     kept.write([exchange(800, session_id="s0")])
-    assert json.loads(next(iter(sorted(path for path in paths if "s0" in path.name))).read_bytes().splitlines()[-1])[
-        "id"
-    ] == f"{BOOT}-800"
+    assert (
+        json.loads(next(iter(sorted(path for path in paths if "s0" in path.name))).read_bytes().splitlines()[-1])["id"]
+        == f"{BOOT}-800"
+    )
 
 
 def test_what_is_written_meanwhile_is_not_lost(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,7 +318,9 @@ def test_lines_that_cannot_be_read_are_looked_through_as_text(kept: Kept) -> Non
     (file,) = kept.jsonl.files()
     kept.jsonl.let_go("sess-1")
     with file.path.open("ab") as out:
-        out.write(f'{{"v":1,"torn {MAIL}\n'.encode() + f'{{"v":9,"seq":9,"type":"later","id":"x","a":"{MAIL}"}}\n'.encode())
+        out.write(
+            f'{{"v":1,"torn {MAIL}\n'.encode() + f'{{"v":9,"seq":9,"type":"later","id":"x","a":"{MAIL}"}}\n'.encode()
+        )
     tally = Tally()
     for _ in relining.scan(file.path, plain.redactor(), tally, None):
         pass

@@ -60,7 +60,8 @@ def show(config: str | None, db: str | None, ident: str, full: bool, **how: bool
             exchanges, lambda key: queries.bodies(connection, key), text_limit=NO_LIMIT, bytes_limit=NO_LIMIT
         )
     if how["as_json"]:
-        told = {"session": row, "tool_calls": tools, "found": taken, **{name: getattr(talk, name) for name in talk.__struct_fields__}}
+        told: dict[str, Any] = {"session": row, "tool_calls": tools, "found": taken}
+        told |= {name: getattr(talk, name) for name in talk.__struct_fields__}
         click.echo(json.dumps(msgspec.to_builtins(told), indent=2))
     else:
         _Printer(full).print(row, talk, tools, taken)

@@ -1,4 +1,4 @@
-"""One body, whatever its form: JSON, lines of JSON, server-sent events, forms, parts, plain text. Must not know records.
+"""One body, whatever its form: JSON, lines of it, server-sent events, forms, parts, plain text. Must not know records.
 
 Which form it is the bytes themselves say, where they can: a content type may be wrong, missing or behind a proxy.
 """

@@ -57,9 +57,7 @@ def canonical(kind: str, value: str) -> str:
 class Forms:
     """Replacements by the rules. sealed: is told (token, kind, name, value) of each value that becomes a token."""
 
-    def __init__(
-        self, rules: Rules, key: Key, sealed: Callable[[str, str, str, str], None] | None = None
-    ) -> None:
+    def __init__(self, rules: Rules, key: Key, sealed: Callable[[str, str, str, str], None] | None = None) -> None:
         self._rules = rules
         self._key = key
         self._hmac: bytes | None = None

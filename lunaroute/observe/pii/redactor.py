@@ -1,7 +1,7 @@
 """Records as they may be kept: every field that reaches a disk, looked through. Must not know stores.
 
-A record is never changed, a new one is made where something was found: its maker goes on with the old one. Fails closed:
-what cannot be looked through is not kept, whatever the reason.
+A record is never changed, a new one is made where something was found: its maker goes on with the old one. It fails
+closed: what cannot be looked through is not kept, whatever the reason.
 
 Of a body that was redacted no digest is kept: with it and with what is left of the body, a number of nine digits would
 be found by trying. Names of sessions are part of file names; one that is itself personal data gets another name.
@@ -31,8 +31,8 @@ _WORD = 256  # characters up to which a text is remembered with what became of i
 _WORDS = 8192
 # digests, keys of rows, what the observer itself wrote, and what is looked at in a way of its own
 _OWN = frozenset((
-    *("id", "session_id", "parent_session_id", "started_at", "continues", "credential", "price_id", "cost_kind", "cuts"),
-    *("request_sha256", "response_sha256", "state", "provider", "dialect", "transport", "kind", "signal", "found"),
+    *("id", "session_id", "parent_session_id", "started_at", "continues", "credential", "price_id", "cost_kind"),
+    *("cuts", "request_sha256", "response_sha256", "state", "provider", "dialect", "transport", "kind", "signal", "found"),
     *("target", "request_headers", "response_headers", "request_body", "response_body", "split", "timings"),
 ))  # fmt: skip
 _FAILED = FAILED.decode()
@@ -104,7 +104,9 @@ class Redactor:
         made = self.record(exchange) if self.rules else exchange
         assert isinstance(made, Exchange)
         session, parent = self.session(made.session_id), made.parent_session_id
-        return msgspec.structs.replace(made, session_id=session, parent_session_id=self.session(parent) if parent else None)
+        return msgspec.structs.replace(
+            made, session_id=session, parent_session_id=self.session(parent) if parent else None
+        )
 
     def exchange(self, exchange: Exchange) -> Exchange:
         """An exchange as it may be kept, with what was found in it."""
@@ -262,11 +264,21 @@ def redactor_of(
     *,
     warn: Callable[[str], None] = lambda text: None,
     key: str | None = None,
-    sealed: Callable[[str, str, str, str], None] | None = None,
+    max_age_days: int = 30,
     again: bool = False,
 ) -> Redactor:
-    """By the settings `session_recording.pii` as plain values. key: the one of the configuration, if there is one."""
+    """By the settings `session_recording.pii` as plain values.
+
+    home: where key and vault are; None: neither is kept. key: the one of the configuration, if there is one.
+    max_age_days: how long the vault keeps a value.
+    """
     rules = rules_of(pii)
+    keyed = Key(home, key, warn)
+    sealed = None
+    if rules.vault and home is not None:
+        from lunaroute.observe.pii.vault import Vault
+
+        sealed = Vault(home, keyed, max_age_days=max_age_days, warn=warn).keep
     find: Find = _nothing
     if rules.kinds:
         from lunaroute._fast.pii import Scanner
@@ -274,7 +286,7 @@ def redactor_of(
         find = Scanner(
             rules.kinds, private_addresses=rules.private_addresses, reserved_domains=rules.reserved_domains
         ).find
-    return Redactor(rules, find, Key(home, key, warn), sealed=sealed, again=again)
+    return Redactor(rules, find, keyed, sealed=sealed, again=again)
 
 
 def _nothing(text: bytes, context: bytes) -> list[tuple[int, int, str, str]]:

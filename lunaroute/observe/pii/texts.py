@@ -206,7 +206,7 @@ def _apart(found: list[Match]) -> list[Match]:
 
 
 def _trimmed(text: bytes, edits: list[Edit]) -> list[Edit]:
-    """What was found before escapes were undone may begin with the letter of one (`\\nbob@...`): that is no part of it."""
+    """What was found before escapes were undone may begin with the letter of one (`\\nbob@...`), which is no part."""
     out: list[Edit] = []
     for start, end, replacement, found in edits:
         low, high = inside(text, start)[1], inside(text, end)[0]

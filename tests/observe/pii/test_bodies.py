@@ -57,10 +57,18 @@ def test_nothing() -> None:
     assert redacted(b"") == b""
 
 
-@given(st.lists(st.tuples(st.sampled_from(["a", "user mail", "password", MAIL]), st.sampled_from([MAIL, "x & y", "1+1=2", ""])), min_size=1, max_size=4))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["a", "user mail", "password", MAIL]), st.sampled_from([MAIL, "x & y", "1+1=2", ""])),
+        min_size=1,
+        max_size=4,
+    )
+)
 def test_forms(pairs: list[tuple[str, str]]) -> None:
     body = urlencode(pairs).encode()
-    made = parse_qsl(redacted(body, "application/x-www-form-urlencoded; charset=utf-8").decode(), keep_blank_values=True)
+    made = parse_qsl(
+        redacted(body, "application/x-www-form-urlencoded; charset=utf-8").decode(), keep_blank_values=True
+    )
 
     def kept(name: str, value: str) -> str:
         if name == "password" and value:
@@ -117,7 +125,9 @@ def test_a_fault_anywhere_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
     assert made._texts.failures == 1
 
 
-@pytest.mark.parametrize("kind", ["", "application/x-www-form-urlencoded", "multipart/form-data; boundary=b", "text/event-stream"])
+@pytest.mark.parametrize(
+    "kind", ["", "application/x-www-form-urlencoded", "multipart/form-data; boundary=b", "text/event-stream"]
+)
 @given(body=st.binary(max_size=120))
 def test_no_bytes_are_too_strange(kind: str, body: bytes) -> None:
     made = bodies()
@@ -125,7 +135,14 @@ def test_no_bytes_are_too_strange(kind: str, body: bytes) -> None:
     assert made._texts.failures == 0
 
 
-@given(st.lists(st.sampled_from([b"--b", b"\r\n", b"\n", b"--", b"content-type: text/event-stream", b"data: ", MAIL.encode(), b" "]), max_size=14))
+@given(
+    st.lists(
+        st.sampled_from(
+            [b"--b", b"\r\n", b"\n", b"--", b"content-type: text/event-stream", b"data: ", MAIL.encode(), b" "]
+        ),
+        max_size=14,
+    )
+)
 def test_no_parts_are_too_strange(parts: list[bytes]) -> None:
     body = b"".join(parts)
     made = redacted(body, "multipart/mixed; boundary=b")
