@@ -147,7 +147,7 @@ class Values:
                     ("2a00:1450:4001", "2606:4700", "2001:4860:4860", "2a02:8108:8ac0", "2400:cb00")
                 )
                 address = ipaddress.IPv6Address(f"{prefix}::{self.random.randrange(1 << 16):x}")
-            if address.is_global and not address.is_multicast:
+            if address.is_global and not address.is_multicast and not getattr(address, "is_site_local", False):
                 return Plant("ip", str(address), f"ipv{address.version}")
 
     def iban(self) -> Plant:
@@ -272,6 +272,21 @@ CARRIERS: dict[str, tuple[str, ...]] = {
         "fax {}",
         "我的手机：{}",
     ),
+    # for numbers whose form tells what they are
+    "phone alone": (
+        "Reach Joe at {}.",
+        "Joe Bloggs,{},active",
+        "| Joe | {} |",
+        '  "value": "{}",',
+        "contact = '{}'",
+        "You get me under {} from nine to five",
+        "- {}",
+        "2024-11-25 13:31:00 INFO message to {} sent",
+        "send('{}', text)",
+        "我在{}等你",
+        "Erreichbar unter {}.",
+        "écrivez-moi au {} svp",
+    ),
     "ssn": (
         "my SSN is {}",
         "ssn: {}",
@@ -383,6 +398,8 @@ AMBIGUOUS = {"phone", "ssn"}  # their carriers name them where the digits alone 
 
 
 def carriers(plant: Plant) -> tuple[str, ...]:
+    if plant.kind == "phone" and not plant.value.isdigit():
+        return CARRIERS["phone"] + CARRIERS["phone alone"]
     if plant.kind != "named":
         return CARRIERS[plant.kind]
     return CARRIERS[{"pa": "password", "se": "secret value"}.get(plant.source[:2], plant.source)]

@@ -13,6 +13,11 @@ class Scanner:
     def __init__(
         self, kinds: Iterable[str], *, private_addresses: bool = False, reserved_domains: bool = False
     ) -> None: ...
-    def find(self, text: bytes, context: bytes = b"") -> list[tuple[int, int, str, str]]:
+    def find(
+        self, text: bytes | bytearray | memoryview, context: bytes | bytearray | memoryview = b""
+    ) -> list[tuple[int, int, str, str]]:
         """What is in `text` (UTF-8; other bytes are never part of a match): (start, end, kind, name), in order, none
-        over another, in byte offsets. context: what stood before the text, such as the key of a JSON member."""
+        over another, in byte offsets. context: what stood before the text, such as the key of a JSON member.
+
+        Both are bytes or another buffer of bytes; TypeError for anything else.
+        """

@@ -1,40 +1,42 @@
 """Personal data and secrets in text: one pass finds where something may be, small matchers look closer.
 
 Imports nothing of ours but the matchers. Four tables tell for each byte in which anchors it can stand at the first,
-second, third and fourth place; what all four agree on is an anchor (the shift-or idea of Baeza-Yates and Gonnet, with as
-many patterns as a word has bits). Nothing else is done for the other bytes, some 97 of 100 in code.
+second, third and fourth place; what all four agree on is an anchor (the bit masks of Baeza-Yates and Gonnet's shift-or,
+with as many patterns as a word has bits). Nothing else is done for the other bytes, some 97 of 100 in code.
 
 Every matcher looks at a bounded stretch around its anchor or goes on behind what it has read, so the time is linear in
 the text whatever the text is.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 
-from lunaroute._fast.pii_addresses cimport email, ipv6
-from lunaroute._fast.pii_numbers cimport iban, number
+from lunaroute._fast.pii_accounts cimport iban
+from lunaroute._fast.pii_addresses cimport ipv6
+from lunaroute._fast.pii_mail cimport email
+from lunaroute._fast.pii_numbers cimport number
 from lunaroute._fast.pii_text cimport NOTHING, PRIVATE_ADDRESSES, RESERVED_DOMAINS, SECRET, Span, Text
 from lunaroute._fast.pii_values cimport authority, bearer, keyed, named_by_context
 from lunaroute._fast.pii_vendors cimport VENDOR, jwt, pem, vendor
 
-from lunaroute._fast import pii_numbers, pii_values, pii_vendors
+from lunaroute._fast import pii_accounts, pii_names, pii_phones, pii_vendors
 
 KINDS = ("email", "phone", "ssn", "credit_card", "ip", "iban", "secret")
-SECRETS = [*pii_values.NAMES, *pii_vendors.NAMES]
+SECRETS = [*pii_names.NAMES, *pii_vendors.NAMES]
 NAMES = {
     "email": ("email",),
-    "phone": tuple(pii_numbers.PHONE_NAMES),
+    "phone": tuple(pii_phones.PHONE_NAMES),
     "ssn": ("us_ssn",),
-    "credit_card": tuple(pii_numbers.CARD_NAMES),
+    "credit_card": tuple(pii_accounts.CARD_NAMES),
     "ip": ("ipv4", "ipv6"),
     "iban": ("iban",),
     "secret": tuple(name for name in dict.fromkeys(SECRETS) if name),
 }
 BY_KIND = [NAMES[kind] if kind != "secret" else SECRETS for kind in KINDS]
 
-cdef int VENDORS_BEHIND = len(pii_values.NAMES)
+cdef int VENDORS_BEHIND = len(pii_names.NAMES)
 
 cdef enum:                      # anchors, as bits; above them the buckets of vendors
     AT = 1
@@ -118,7 +120,8 @@ cdef extern from *:
         return n;
     }
     """
-    Py_ssize_t lr_next(const uint8_t *p, Py_ssize_t i, Py_ssize_t n, const uint64_t (*a)[256], uint64_t *bits) noexcept nogil
+    Py_ssize_t lr_next(
+        const uint8_t *p, Py_ssize_t i, Py_ssize_t n, const uint64_t (*a)[256], uint64_t *bits) noexcept nogil
 
 
 cdef struct Found:
@@ -186,10 +189,18 @@ cdef void finer(const Text *t, Span *span) noexcept nogil:
     """The name of what has a form of its own, and all of it, where a name gave it away."""
     cdef uint64_t bits = 0
     cdef Span inner
-    if lr_next(t.p, span.start, t.n, ANCHORS, &bits) == span.start and (bits >> VENDORS_FROM or bits & JWT):
-        formed(t, span.start, bits, &inner)
-        if inner.kind != NOTHING and inner.end >= span.end:
-            span[0] = inner
+    cdef Py_ssize_t i = span.start, on
+    while True:
+        i = lr_next(t.p, i, t.n, ANCHORS, &bits)
+        if i >= span.end:
+            return
+        on = i + 1
+        if bits >> VENDORS_FROM or bits & JWT:
+            on = formed(t, i, bits, &inner)
+            if inner.kind != NOTHING and inner.start <= span.start and inner.end >= span.end:
+                span[0] = inner
+                return
+        i = on
 
 
 cdef void scan(const Text *t, int kinds, Found *found) noexcept nogil:
@@ -228,6 +239,10 @@ cdef void scan(const Text *t, int kinds, Found *found) noexcept nogil:
         i = on if on > i else i + 1
 
 
+cdef tuple told(const Span *span):
+    return span.start, span.end, KINDS[span.kind], BY_KIND[span.kind][span.name]
+
+
 cdef class Scanner:
     """Finds personal data and secrets in text.
 
@@ -247,25 +262,33 @@ cdef class Scanner:
     def __repr__(self):
         return f"<Scanner {', '.join(kind for k, kind in enumerate(KINDS) if self.kinds >> k & 1)}>"
 
-    def find(self, bytes text not None, bytes context not None=b""):
+    def find(self, text, context=b""):
         """What is in `text` (UTF-8; other bytes are never part of a match): (start, end, kind, name), in order, none
-        over another, in byte offsets. context: what stood before the text, such as the key of a JSON member."""
+        over another, in byte offsets. context: what stood before the text, such as the key of a JSON member.
+
+        Both are bytes or another buffer of bytes; TypeError for anything else.
+        """
         cdef Found found
         cdef Text t
+        cdef Py_buffer text_view, context_view
         cdef Py_ssize_t k
         memset(&found, 0, sizeof(found))
-        t.p, t.n = <const uint8_t *>PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text)
-        t.context, t.context_n = <const uint8_t *>PyBytes_AS_STRING(context), PyBytes_GET_SIZE(context)
+        PyObject_GetBuffer(text, &text_view, PyBUF_SIMPLE)
+        try:
+            PyObject_GetBuffer(context, &context_view, PyBUF_SIMPLE)
+        except:
+            PyBuffer_Release(&text_view)
+            raise
+        t.p, t.n = <uint8_t *>text_view.buf, text_view.len
+        t.context, t.context_n = <uint8_t *>context_view.buf, context_view.len
         t.switches = self.switches
         try:
             with nogil:
                 scan(&t, self.kinds, &found)
             if found.failed:
                 raise MemoryError
-            return [
-                (found.spans[k].start, found.spans[k].end, KINDS[found.spans[k].kind], BY_KIND[found.spans[k].kind][found.spans[k].name])
-                for k in range(found.count)
-                if self.kinds >> found.spans[k].kind & 1
-            ]
+            return [told(&found.spans[k]) for k in range(found.count) if self.kinds >> found.spans[k].kind & 1]
         finally:
             free(found.spans)
+            PyBuffer_Release(&context_view)
+            PyBuffer_Release(&text_view)

@@ -1,245 +1,96 @@
-"""Mail addresses and IPv6 addresses. Imports nothing of ours but pii_text, pii_numbers and pii_tlds."""
+"""IPv4 and IPv6 addresses. Imports nothing of ours but pii_text, pii_digits and pii_words."""
 
-from libc.stdint cimport uint8_t, uint32_t
-from libc.string cimport memcmp
+from libc.stdint cimport uint8_t
 
-from lunaroute._fast.pii_numbers cimport ipv4_public
+from lunaroute._fast.pii_digits cimport POINT, Number, size_of, value
 from lunaroute._fast.pii_text cimport (
-    ALNUM, ALPHA, BLANK, DASH, DIGIT, EMAIL, HEX, IP, LINE, LOWER, NOTHING, PRIVATE_ADDRESSES, RESERVED_DOMAINS, Span,
-    Text, UPPER, WORD, at, escaped, has, invisible, letter, lower, point, point_before, run, run_at_most, starts, visible,
+    ALNUM, ALPHA, BLANK, DASH, DIGIT, HEX, IP, NOTHING, PRIVATE_ADDRESSES, WORD, Span, Text, at, escaped, has,
+    lower, run, run_at_most, starts,
 )
-from lunaroute._fast.pii_tlds cimport known
+from lunaroute._fast.pii_words cimport AN_ADDRESS, AT_ONCE, A_VERSION, hints
 
-cdef enum:
-    LOCAL_MAX = 64              # RFC 5321 4.5.3.1.1
-    DOMAIN_MAX = 255
-    LABELS = 12
-
-
-# --- mail -----------------------------------------------------------------------------------------------------------
-cdef int script(uint32_t c) noexcept nogil:
-    """0 for alphabets, 1 for scripts that are written without blanks, so that what stands before a name touches it."""
-    return 1 if 0xE00 <= c < 0x1000 or 0x3000 <= c < 0xA000 else 0
-
-
-cdef Py_ssize_t mailbox(const Text *t, Py_ssize_t i) noexcept nogil:
-    """Where the local part begins that ends before i; i where there is none.
-
-    Of RFC 5322's atoms only what people have in their addresses: letters, digits, . _ + - and ' between letters. The
-    others (= / ? & % { | and so on) are what stands before an address in code and in URLs.
-    """
-    cdef Py_ssize_t start = i, k = i, size
-    cdef uint32_t c
-    cdef int kind = -1, count = 0
-    while k > 0:
-        c = t.p[k - 1]
-        size = 1
-        if c >= 0x80:
-            size = point_before(t, k, &c)
-            if invisible(c):
-                k -= size
-                continue
-            if not letter(c) or (kind >= 0 and script(c) != kind and not 0xFF10 <= c <= 0xFF5A):
-                break
-            if not 0xFF10 <= c <= 0xFF5A:
-                kind = script(c)
-        elif has(c, ALNUM):
-            if kind == 1 and has(c, ALPHA):
-                break
-            if kind < 0 and has(c, ALPHA):
-                kind = 0
-            # the n of a line break that was left as \n
-            if k >= 2 and t.p[k - 2] == c"\\" and escaped(t, k):
-                break
-        elif c == c"'":
-            # o'brien, d'angelo; not b'joe and not ='joe
-            if k < 2 or not has(at(t, k), ALPHA) or k == i:
-                break
-            if not (has(t.p[k - 2], ALPHA) and lower(t.p[k - 2]) in b"odlmn" and not has(at(t, k - 3), WORD)
-                    and (k < 3 or t.p[k - 3] in b" \t\n<:,;\"(")):
-                break
-        elif c == c".":
-            if k == i or at(t, k) == c".":
-                break
-        elif c != c"_" and c != c"+" and c != c"-":
-            break
-        count += 1
-        if count > LOCAL_MAX:
-            return i            # a blob
-        k -= size
-        start = k
-    # what may not be first: a dot, and what is a bullet or an option there
-    while start < i and t.p[start] in b".-+'":
-        start += 1
-    return start
-
-
-cdef Py_ssize_t quoted(const Text *t, Py_ssize_t i) noexcept nogil:
-    """Where a quoted local part begins, "john doe"@host (RFC 5321 4.1.2); i where there is none."""
-    cdef Py_ssize_t k = i - 1, stop = i - LOCAL_MAX - 2
-    while k > 0 and k > stop:
-        k -= 1
-        if has(t.p[k], LINE):
-            return i
-        if t.p[k] == c'"':
-            return k if k < i - 2 and not has(at(t, k - 1), ALNUM) and at(t, k - 1) != c"\\" else i
-    return i
-
-
-cdef bint reserved(const Text *t, Py_ssize_t start, Py_ssize_t end) noexcept nogil:
-    """example.com, .org and .net with all below them; .example, .test, .invalid, .localhost (RFC 2606, 6761), .local
-    (RFC 6762), .internal (ICANN 2024)."""
-    cdef Py_ssize_t last = end
-    while last > start and t.p[last - 1] != c".":
-        last -= 1
-    if (starts(t, last, b"example", 7) and end - last == 7 or starts(t, last, b"test", 4) and end - last == 4
-            or starts(t, last, b"invalid", 7) and end - last == 7 or starts(t, last, b"localhost", 9) and end - last == 9
-            or starts(t, last, b"local", 5) and end - last == 5 or starts(t, last, b"internal", 8) and end - last == 8):
-        return True
-    if not (end - last == 3 and (starts(t, last, b"com", 3) or starts(t, last, b"org", 3) or starts(t, last, b"net", 3))):
+# --- IPv4 -----------------------------------------------------------------------------------------------------------
+cdef bint ipv4_public(int a, int b, int c) noexcept nogil:
+    """Whether a network is reachable from everywhere: not in IANA's special registry (RFC 6890), no multicast."""
+    if a == 0 or a == 10 or a == 127 or a >= 224:
         return False
-    return last - 8 >= start and starts(t, last - 8, b"example.", 8) and (last - 8 == start or t.p[last - 9] == c".")
+    if a == 100:
+        return not 64 <= b <= 127
+    if a == 169:
+        return b != 254
+    if a == 172:
+        return not 16 <= b <= 31
+    if a == 192:
+        return b != 168 and not (b == 0 and (c == 0 or c == 2))
+    if a == 198:
+        return b != 18 and b != 19 and not (b == 51 and c == 100)
+    return not (a == 203 and b == 0 and c == 113)
 
 
-cdef bint ends_there(const Text *t, Py_ssize_t start, Py_ssize_t end) noexcept nogil:
-    """Whether this label is a top-level domain."""
-    cdef uint8_t[24] name
-    cdef Py_ssize_t k
-    if end - start > 24:
+cdef bint ipv4(const Text *t, const Number *num, Py_ssize_t last, Span *found) noexcept nogil:
+    cdef int k, hint
+    cdef int[4] part
+    cdef Py_ssize_t start = num.starts[0], end = num.ends[3]
+    cdef uint8_t c, before = at(t, start - 1), before2 = at(t, start - 2)
+    cdef int small = 0
+    for k in range(4):
+        if size_of(num, k) > 3 or (k and num.separator[k] != POINT):
+            return False
+        part[k] = value(num, num.first[k], size_of(num, k))
+        if part[k] > 255 or (size_of(num, k) > 1 and num.digits[num.first[k]] == 0):
+            return False
+        small += part[k] < 20
+    if num.groups > 4 and num.separator[4] & POINT:
         return False
-    for k in range(start, end):
-        name[k - start] = lower(t.p[k])
-    return known(name, end - start)
-
-
-cdef Py_ssize_t host(const Text *t, Py_ssize_t i) noexcept nogil:
-    """Behind the domain that begins at i and ends in a top-level domain; i where there is none."""
-    cdef Py_ssize_t k = i, size, label = i, end
-    cdef Py_ssize_t[LABELS] ends, starts_
-    cdef uint32_t c
-    cdef int labels = 0
-    cdef bint ascii = True, mixed
-    while k < t.n and k - i < DOMAIN_MAX:
-        c = t.p[k]
-        size = 1
-        if c >= 0x80:
-            size = point(t, k, &c)
-            if invisible(c) and k > label:
-                k += size
-                continue
-            if c == 0xFF0E or c == 0x3002:      # full-width and ideographic full stop (RFC 3490 3.1)
-                c = 0x2E
-            elif not letter(c):
-                break
-            elif script(c) == 1 and labels and k > label and ends_there(t, label, k):
-                break           # in Japanese the sentence goes on without a blank
-        elif not has(c, ALNUM | DASH) and c != 0x2E:
-            break
-        if c == 0x2E:
-            if k == label or labels == LABELS:
-                break
-            starts_[labels], ends[labels] = label, k
-            labels += 1
-            label = k + size
-        k += size
-    if k > label and labels < LABELS:
-        starts_[labels], ends[labels] = label, k
-        labels += 1
-    # the last label that is a top-level domain ends it: but only what begins a new sentence may be cut off
-    while labels > 1:
-        label, end = starts_[labels - 1], ends[labels - 1]
-        while end > label and t.p[end - 1] == c"-":
-            end -= 1
-        ascii, mixed = True, False
-        for k in range(label, end):
-            ascii &= t.p[k] < 0x80
-            mixed |= k > label and has(t.p[k], UPPER) and has(t.p[k - 1], LOWER)
-        if not ascii:
-            if end - label >= 4:
-                return end
-        elif end - label <= 24 and not mixed:
-            if ends_there(t, label, end):
-                return end
-            if (starts(t, label, b"test", 4) or starts(t, label, b"local", 5) or starts(t, label, b"example", 7)
-                    or starts(t, label, b"invalid", 7) or starts(t, label, b"internal", 8)) and t.switches & RESERVED_DOMAINS:
-                return end
-        if not (has(t.p[label], UPPER) and labels > 2):
-            return i
-        labels -= 1
-    return i
-
-
-cdef bint shell(const Text *t, Py_ssize_t start, Py_ssize_t end) noexcept nogil:
-    """Whether this is who logs in where: git@host, ssh user@host, user@host:/path, user@host:~$, //user@host/."""
-    cdef Py_ssize_t i, k
-    cdef uint8_t before
-    if (t.p[start] == c"g" and end > start + 4 and starts(t, start, b"git@", 4)) or starts(t, start, b"hg@", 3):
-        return True
-    i = start
-    # the authority of a URL: //user@ or //user:password@
-    while i > 0 and start - i < 128:
-        before = t.p[i - 1]
-        if before == c"/":
-            if i >= 2 and t.p[i - 2] == c"/":
-                return True
-            break
-        if not has(before, WORD | DASH) and before not in b":.%+!$&*":
-            break
-        i -= 1
-    if at(t, end) == c":":
-        k = end + 1
-        if at(t, k) in b"/~.":
-            return True
-        while k < t.n and k - end < 128 and (has(t.p[k], WORD | DASH) or t.p[k] == c"."):
-            k += 1
-        if at(t, k) == c"/" and k > end + 1:
-            return True
-    # ssh, scp, sftp, rsync, mosh before it on the line
-    i = start
-    while i > 0 and start - i < 96 and not has(t.p[i - 1], LINE):
-        i -= 1
-        if t.p[i] in b"smr" and not has(at(t, i - 1), WORD) and (
-                starts(t, i, b"ssh ", 4) or starts(t, i, b"scp ", 4) or starts(t, i, b"sftp ", 5)
-                or starts(t, i, b"ssh-copy-id ", 12) or starts(t, i, b"rsync ", 6) or starts(t, i, b"mosh ", 5)):
-            return True
-    return False
-
-
-cdef Py_ssize_t email(const Text *t, Py_ssize_t i, Py_ssize_t size, Span *found) noexcept nogil:
-    """The mail address around the @ (or its full-width form, or %40) at i, in `found`; where to go on."""
-    cdef Py_ssize_t end = i + size, k = i, start, behind
-    cdef uint32_t c
-    found.kind = NOTHING
-    behind = visible(t, end)
-    if behind >= t.n or not (has(t.p[behind], ALNUM) or t.p[behind] >= 0x80):
-        return end
-    while k > 0 and t.p[k - 1] >= 0x80:
-        start = point_before(t, k, &c)
-        if not invisible(c):
-            break
-        k -= start
-    if k == 0:
-        return end
-    start = mailbox(t, k) if t.p[k - 1] != c'"' else quoted(t, k)
-    if start == k:
-        return end
-    k = host(t, behind)
-    if k == behind:
-        return end
-    if at(t, k) == c"(" or at(t, k) == c"@" or at(t, k) == c"[" or at(t, k) == c"_":
-        return end              # a@b.to(c), and what is no host
-    if shell(t, start, k):
-        return k
-    if reserved(t, behind, k) and not t.switches & RESERVED_DOMAINS:
-        return k
-    found.kind, found.name = EMAIL, 0
-    found.start, found.end = start, k
-    return k
+    # what it is part of: v1.2.3.4, pkg==1.2.3.4, ~1.2.3.4, Chrome/1.2.3.4 (not //1.2.3.4, not host/1.2.3.4:80)
+    c = at(t, end)
+    if start - 1 > last and start > 0:
+        if has(before, WORD):
+            if not escaped(t, start):
+                return False
+        elif before == c"/":
+            if has(before2, WORD) and not (c == c":" and has(at(t, end + 1), DIGIT)):
+                return False
+        elif before == c"=":
+            if before2 == c"=" or before2 == c"~" or before2 == c">" or before2 == c"<" or before2 == c"!":
+                return False
+        elif before == c">":
+            if before2 == c" " or before2 == c'"' or before2 == c"'" or start == 1:
+                return False
+        elif before in b".-+^~<$":
+            return False
+    if has(c, WORD) or ((c == c"." or c == c"+") and has(at(t, end + 1), WORD)):
+        return False
+    if c == c"-" and has(at(t, end + 1), WORD):
+        # 1.2.3.4-5.6.7.8 is a range, 1.2.3.4-5 and 1.2.3.4-rc1 are versions
+        if at(t, run(t, end + 1, DIGIT)) != c"." or run(t, end + 1, DIGIT) == end + 1:
+            return False
+    # arcs of object identifiers (X.520, X.509): 2.5.4.x, 2.5.29.x; 1.3.6.x and others
+    if part[0] == 2 and part[1] == 5 and part[2] in (4, 29):
+        return False
+    if part[0] == 1 and part[1] == 3 and part[2] in (6, 14, 36, 101, 132):
+        return False
+    if not t.switches & PRIVATE_ADDRESSES:
+        # 1.2.3.4 is what people write for any
+        if not ipv4_public(part[0], part[1], part[2]) or (part[0] == 1 and part[1] == 2 and part[2] == 3):
+            return False
+    hint = hints(t, start)
+    if hint & AT_ONCE or hint & A_VERSION and not hint & AN_ADDRESS:
+        return False
+    if has(before, BLANK) and has(before2, DIGIT) and has(c, BLANK) and has(at(t, end + 1), DIGIT):
+        if not hint & AN_ADDRESS:
+            return False        # a row of numbers: the path of an SVG
+    if small > 2 and not hint & AN_ADDRESS and not (before == c"/" and before2 == c"/") and not (
+            (c == c":" or c == c"/") and has(at(t, end + 1), DIGIT)):
+        return False            # a section of a document, a version
+    found.kind, found.name = IP, 0
+    found.start, found.end = start, end
+    return True
 
 
 # --- IPv6 -----------------------------------------------------------------------------------------------------------
 cdef bint ipv6_public(const int *group) noexcept nogil:
-    """Whether an address is reachable from everywhere: none of IANA's special-purpose registry (RFC 6890), no multicast."""
+    """Whether an address is reachable from everywhere: not in IANA's special registry (RFC 6890), no multicast."""
     cdef int a = group[0], b = group[1], k, high = 0
     for k in range(5):
         high |= group[k]
@@ -255,7 +106,8 @@ cdef bint ipv6_public(const int *group) noexcept nogil:
         return ipv4_public(b >> 8, b & 255, group[2] >> 8)
     if a == 0x3FFF and b < 0x1000 or a == 0x5F00:
         return False            # documentation (RFC 9637), segment routing
-    return a < 0xFC00           # unique local, link local, multicast above
+    # fc00::/7, fe80::/10 and fec0::/10 are local, ff00::/8 is multicast
+    return not (a >> 9 == 0xFC >> 1 or a >> 7 == 0xFE80 >> 7 or a >> 8 == 0xFF)
 
 
 cdef Py_ssize_t ipv6(const Text *t, Py_ssize_t i, Span *found) noexcept nogil:
@@ -270,8 +122,9 @@ cdef Py_ssize_t ipv6(const Text *t, Py_ssize_t i, Span *found) noexcept nogil:
         start -= 1
     if i - start > 4:
         return i + 1
-    if start > 0 and (has(t.p[start - 1], WORD) and not escaped(t, start) or t.p[start - 1] == c":" or t.p[start - 1] == c"."
-                      or t.p[start - 1] == c"-" and has(at(t, start - 2), WORD)):
+    if has(at(t, start - 1), WORD) and not escaped(t, start) or start > 0 and t.p[start - 1] in b":.":
+        return i + 1
+    if at(t, start - 1) == c"-" and has(at(t, start - 2), WORD):
         return i + 1
     j = end = start
     if i == start and at(t, i + 1) != c":":
@@ -335,7 +188,7 @@ cdef Py_ssize_t ipv6(const Text *t, Py_ssize_t i, Span *found) noexcept nogil:
         return i + 1
     if not digits and not t.switches & PRIVATE_ADDRESSES:
         return i + 1            # dead::beef is more often a name
-    if has(at(t, end), WORD) or at(t, end) == c":" and has(at(t, end + 1), HEX | DIGIT) or at(t, end) == c":" and at(t, end + 1) == c":":
+    if has(at(t, end), WORD) or at(t, end) == c":" and (has(at(t, end + 1), HEX) or at(t, end + 1) == c":"):
         return i + 1
     if at(t, end) == c"." and has(at(t, end + 1), DIGIT):
         return i + 1

@@ -1,4 +1,4 @@
-"""Values that only the name before them gives away: `password = "..."`, `Authorization: Bearer ...`, `//user:...@host`."""
+"""Values that only the name before them gives away."""
 
 from lunaroute._fast.pii_text cimport Span, Text
 

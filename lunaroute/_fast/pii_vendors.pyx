@@ -9,8 +9,8 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcmp, memcpy
 
 from lunaroute._fast.pii_text cimport (
-    ALNUM, ALPHA, BASE64, BLANK, DASH, DIGIT, DOT, EQUAL, HEX, LINE, LOWER, NOTHING, PLUS, SECRET, SLUG, Span, Text, TILDE,
-    UNDER, UPPER, WORD, at, escaped, has, lower, run, run_at_most, run_back, starts,
+    ALNUM, BASE64, BLANK, DASH, DIGIT, DOT, EQUAL, HEX, LINE, LOWER, NOTHING, PLUS, SECRET, SLUG, TILDE, UNDER, UPPER,
+    WORD, Span, Text, at, escaped, has, run, run_at_most, run_back, starts,
 )
 
 ANY = 0                         # no upper limit: the whole run of such bytes is the key
@@ -256,7 +256,7 @@ cdef bint likely(const uint8_t *p, Py_ssize_t n) noexcept nogil:
     cdef uint32_t seen[8]
     cdef Py_ssize_t k
     cdef int distinct = 0, bit
-    cdef bint digits = False, upper = False, under
+    cdef bint digits = False, upper = False, same
     for k in range(8):
         seen[k] = 0
     for k in range(n if n < 256 else 256):
@@ -268,8 +268,8 @@ cdef bint likely(const uint8_t *p, Py_ssize_t n) noexcept nogil:
         upper |= has(p[k], UPPER)
         if n - k >= 4:
             # written out by hand: example, xxxx, your_, -here
-            under = p[k] == p[k + 1] and p[k] == p[k + 2] and p[k] == p[k + 3]
-            if under and (lower(p[k]) == c"x" or p[k] == c"0" or p[k] == c"."):
+            same = p[k] == p[k + 1] and p[k] == p[k + 2] and p[k] == p[k + 3]
+            if same and (p[k] in b"xX." or (n - k >= 6 and p[k + 4] == p[k] and p[k + 5] == p[k])):
                 return False
             if n - k >= 7 and (memcmp(p + k, b"EXAMPLE", 7) == 0 or memcmp(p + k, b"example", 7) == 0):
                 return False
@@ -288,6 +288,7 @@ cdef Py_ssize_t vendor(const Text *t, Py_ssize_t i, uint32_t buckets, Span *foun
     cdef int bucket, k, number
     cdef Py_ssize_t end, start, n, behind
     cdef Row *row
+    cdef const uint8_t *key
     found.kind = NOTHING
     for bucket in range(BUCKETS):
         if not buckets >> bucket & 1:
@@ -300,6 +301,7 @@ cdef Py_ssize_t vendor(const Text *t, Py_ssize_t i, uint32_t buckets, Span *foun
             start = i
             if row.before:
                 start = run_back(t, i, row.before, row.before_most + 1)
+                start += i - start > row.before_most and escaped(t, start + 1)      # the n of \n
                 if not row.before_least <= i - start <= row.before_most:
                     continue
             if not alone(t, start):
@@ -313,7 +315,10 @@ cdef Py_ssize_t vendor(const Text *t, Py_ssize_t i, uint32_t buckets, Span *foun
                 continue
             if has(at(t, end), ALNUM) and row.most == row.least:
                 continue
-            if not row.before and not (likely(t.p + i + row.size, n) and (number != WEAK or digits_in(t.p + i + row.size, n))):
+            if has(at(t, start - 1), PLUS) and has(at(t, end), PLUS | EQUAL):
+                continue            # in the midst of base64
+            key = t.p + i + row.size
+            if not row.before and not (likely(key, n) and (number != WEAK or digits_in(key, n))):
                 if row.most == NO_END:
                     return behind       # or the same bytes would be read again for each such beginning in them
                 continue
@@ -346,12 +351,12 @@ cdef Py_ssize_t jwt(const Text *t, Py_ssize_t i, Span *found) noexcept nogil:
         part = run(t, end + 1, SLUG)
         if parts == 1 and (part - end < 10 or not starts(t, end + 1, b"ey", 2) and part - end < 20):
             break
-        if parts > 1 and part == end + 1 and has(at(t, end + 1), LINE | BLANK):
-            break
+        if parts > 2 and part == end + 1:
+            break               # the full stop of a sentence; behind two parts it is the token's: there is no signature
         end = part
         parts += 1
     # a JSON object in base64 alone is no token (source maps, cursors of lists)
-    if parts < 2 or (parts == 2 and at(t, end) != c"."):
+    if parts < 3:
         return first
     while at(t, end) == c"=":
         end += 1
@@ -361,9 +366,10 @@ cdef Py_ssize_t jwt(const Text *t, Py_ssize_t i, Span *found) noexcept nogil:
 
 
 cdef Py_ssize_t pem(const Text *t, Py_ssize_t i, Span *found) noexcept nogil:
-    """The private key whose `--BEGIN` is at i (RFC 7468; OpenSSH; PGP, RFC 9580 6.2), from the first dash to the last one
-    of the END line, or to where its base64 ends when it was cut off; in `found`; where to go on."""
-    cdef Py_ssize_t start = run_back(t, i, DASH, 3), k = i + 2, title, body, count = 0
+    """The private key whose `--BEGIN` is at i (RFC 7468; OpenSSH; PGP, RFC 9580 6.2), in `found`; where to go on. It
+    goes from the first dash to the last one of the END line, or to where its base64 ends when it was cut off."""
+    cdef Py_ssize_t start = run_back(t, i, DASH, 3), k = i + 2, title, body, count = 0, chunk = 0
+    cdef bint header = False
     found.kind = NOTHING
     if not starts(t, k, b"begin ", 6):
         return k
@@ -381,9 +387,21 @@ cdef Py_ssize_t pem(const Text *t, Py_ssize_t i, Span *found) noexcept nogil:
     while k < t.n:
         if has(t.p[k], BASE64 | EQUAL):
             count += 1
-        elif t.p[k] == c"-" and at(t, k + 1) == c"-":
+            chunk += 1
+            k += 1
+            continue
+        if t.p[k] == c"-" and at(t, k + 1) == c"-":
             break
-        elif not has(t.p[k], BLANK | LINE | DASH | DOT) and t.p[k] not in b"\\:,()'\"":
+        header = header and not has(t.p[k], LINE) or t.p[k] == c":"     # Proc-Type: 4,ENCRYPTED
+        if has(t.p[k], BLANK) and 0 < chunk < 40 and not header and at(t, k + 1) != c"-":
+            k -= chunk          # words: the key was cut off before them
+            break
+        chunk = 0
+        if t.p[k] == c"\\" and at(t, k + 1) in b"nrt" and k + 1 < t.n:
+            k += 2
+            header = False
+            continue
+        if not has(t.p[k], BLANK | LINE | DASH | DOT) and t.p[k] not in b"\\:,()'\"":
             break
         k += 1
     if count < 40:

@@ -8,5 +8,6 @@ cdef enum Hint:                 # bits
     A_CARD = 4
     AN_ADDRESS = 8
     A_VERSION = 16
+    AT_ONCE = 32                # the last word is that of a version
 
 cdef int hints(const Text *t, Py_ssize_t start) noexcept nogil

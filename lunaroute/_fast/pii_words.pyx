@@ -14,22 +14,24 @@ cdef enum:
 # (in Chinese and Japanese no space sets it off).
 HINTS = {
     A_PHONE: (
-        "phone* tel telephone* telefon* telefono* telefone* telf telno tél téléphone* teléfono* mobile* mobil mobilnummer"
-        " mobiltelefon cell cellphone* fax* call calling dial* ring sms whatsapp whats handy* rufnummer* celular* movil móvil*"
-        " portable landline* hotline* msisdn phones 电话 電話 手机 手機 携帯 전화 연락처 फोन फ़ोन मोबाइल телефон* тел моб هاتف"
+        "phone* phones tel telephone* telefon* telefono* telefone* telf telno tél téléphone* teléfono* mobile* mobil"
+        " mobilnummer mobiltelefon cell cellphone* fax* call calling dial* ring sms whatsapp whats handy* rufnummer*"
+        " celular* movil móvil* portable landline* hotline* msisdn телефон* тел моб هاتف"
+        " 电话 電話 手机 手機 携帯 전화 연락처 फोन फ़ोन मोबाइल"
     ),
     AN_SSN: "ssn* ssns social socialsecurity* sozialversicherung*",
     A_CARD: (
-        "card* cards cc ccn ccnum visa mastercard amex credit creditcard* debit karte* kreditkarte* kartennummer carte"
-        " tarjeta* cartao cartão pan maestro discover diners jcb unionpay mir rupay 卡号 银行卡 карта* карты"
+        "card* cards cc ccn ccnum cvc cvv pan visa mastercard amex maestro discover diners jcb unionpay mir rupay"
+        " credit creditcard* debit charge charged pay paid payment* karte* kreditkarte* kartennummer carte tarjeta*"
+        " cartao cartão карта* карты 卡号 银行卡"
     ),
     AN_ADDRESS: (
-        "ip ips ipv ipaddr* ipaddress* host* server* addr* dns nameserver* resolver* ping client* remote* peer* gateway*"
-        " inet subnet* cidr proxy* forwarded src dst source destination connect* listen* bind from"
+        "ip ips ipv ipaddr* ipaddress* host* server* addr* dns nameserver* resolver* ping client* remote* peer*"
+        " gateway* inet subnet* cidr proxy* forwarded src dst source destination connect* listen* bind from"
     ),
     A_VERSION: (
         "version* ver release* released section* sec chapter* clause* appendix* build rev revision* upgrade* update*"
-        " rfc oid annex table figure"
+        " rfc oid identifier* annex table figure"
     ),
 }
 
@@ -47,7 +49,8 @@ cdef int FIRST[257]             # the words by their first byte: those of c are 
 
 cdef fill():
     global COUNT
-    words = sorted((word.rstrip("*").encode(), "*" in word, hint) for hint, text in HINTS.items() for word in text.split())
+    words = [(word.rstrip("*").encode(), "*" in word, hint) for hint, text in HINTS.items() for word in text.split()]
+    words.sort()
     if len(words) > WORDS_MAX:
         raise ValueError("more words than there is room for")
     for text, longer, hint in words:
@@ -68,9 +71,9 @@ cdef int hint_of(const uint8_t *word, int size) noexcept nogil:
     """What one run of letters says; lower case."""
     cdef int k, i
     for k in range(FIRST[word[0]], FIRST[word[0] + 1]):
-        if WORDS[k].foreign:
+        if WORDS[k].foreign or size < WORDS[k].size or (size > WORDS[k].size and not WORDS[k].longer):
             continue
-        if (size == WORDS[k].size or (WORDS[k].longer and size > WORDS[k].size)) and memcmp(word, WORDS[k].text, WORDS[k].size) == 0:
+        if memcmp(word, WORDS[k].text, WORDS[k].size) == 0:
             return WORDS[k].hint
     cdef int found = 0
     for i in range(size):
@@ -89,9 +92,9 @@ cdef int hints(const Text *t, Py_ssize_t start) noexcept nogil:
     cdef uint8_t word[2 * BEFORE + 1]
     cdef Py_ssize_t inside = start if start < BEFORE else BEFORE
     cdef Py_ssize_t outside = 0 if inside == BEFORE else t.context_n if t.context_n < BEFORE else BEFORE
-    cdef Py_ssize_t n, i, first = 0
+    cdef Py_ssize_t n, i, first = 0, line = 0
     cdef bint blank = True
-    cdef int found = 0, size
+    cdef int found = 0, size, this = 0
     if outside:
         memcpy(seen, t.context + t.context_n - outside, outside)
         seen[outside] = c":"
@@ -106,6 +109,9 @@ cdef int hints(const Text *t, Py_ssize_t start) noexcept nogil:
             break
         if has(seen[i], ALPHA | DIGIT | HIGH):
             blank = False
+    for i in range(n):
+        if has(seen[i], LINE):
+            line = i
     i = first
     while i < n:
         if not has(seen[i], ALPHA | HIGH):
@@ -119,8 +125,9 @@ cdef int hints(const Text *t, Py_ssize_t start) noexcept nogil:
             word[size] = lower(seen[i])
             size += 1
             i += 1
-        found |= hint_of(word, size)
-        # "my number is", "his number": a number is a phone's only where it is somebody's
-        if size == 6 and memcmp(word, b"number", 6) == 0 and i >= 9 + first and memcmp(seen + i - 9, b"my number", 9) == 0:
+        this = hint_of(word, size) if i > line else hint_of(word, size) & ~A_VERSION
+        found |= this
+        # a number is a phone's where it is mine
+        if size == 6 and i >= 9 + first and memcmp(seen + i - 8, b"y number", 8) == 0:
             found |= A_PHONE
-    return found
+    return found | (AT_ONCE if this & A_VERSION else 0)

@@ -82,6 +82,14 @@ def test_a_kind_that_is_none() -> None:
 def test_text_is_bytes() -> None:
     with pytest.raises(TypeError):
         ALL.find("joe@posteo.de")  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        ALL.find(b"joe@posteo.de", None)  # type: ignore[arg-type]
+
+
+def test_text_is_any_buffer_and_need_not_end_with_a_nul() -> None:
+    text = b"xx joe@posteo.de yy"
+    for cut in (text[3:16], bytearray(text)[3:16], memoryview(text)[3:16]):
+        assert ALL.find(cut) == [(0, 13, "email", "email")]
 
 
 # --- planted values ---------------------------------------------------------------------------------
@@ -154,6 +162,7 @@ def test_a_mail_address_in_a_secret_is_found_where_secrets_are_not_wanted() -> N
 
 # --- linear -----------------------------------------------------------------------------------------
 HOSTILE = [
+    "key='sk-", "api_key='sk-", "token=eyJ", "secret: AKIA", "password=sk-sk-", "://sk-:sk-",
     "1", "1.", "1 ", "1-", "12 34 ", "4242 ", "4242-", "a@", "a@a.", "a.", "@", "(", "((1", "+1", "+", ":", "::",
     "1:", "a:b", "::1", "sk-", "sk-sk-", "ghp_", "eyJ", "eyJeyJ", "eyJ.", "-----BEGIN ",
     "-----BEGIN RSA PRIVATE KEY-----\n", "-----BEGIN PRIVATE KEY-----A", "password=", "password='", "key: ",

@@ -93,6 +93,7 @@ EMAIL_NOT = [
     "getty@tty1.service",
     "user@1000.service",
     "icon@2x.png",
+    "foo@bar.py",
     "logo@3x.webp",
     "root@localhost",
     "joe@example.com",
@@ -256,6 +257,7 @@ SSN = [
     "SSN: «123 45 6789»",
     "SSN «123.45.6789»",
     "my ssn is «123456789»",
+    "ssn: «785-50-6457»\n-0.1560933767",
     "social security number «123456789»",
     '"ssn": "«123456789»"',
     "«123 45 6789»",
@@ -426,7 +428,10 @@ IPS_NOT = [
     "0.5.5.5",
     ".5.5.5.5",
     "1.0.0.0",
-    "2.5.29.15",  # an arc of object identifiers
+    "2.5.29.15",  # arcs of object identifiers
+    "1.3.101.112",
+    "ObjectIdentifier('93.184.215.14')",
+    "3.51 93.184.215.14 2.03",
     "1.3.6.1",
     "1.2.3.4.in-addr.arpa",
     "std::vector",
