@@ -10,11 +10,19 @@ class Known:
     hits: int
     def __init__(self, bits: int = 16) -> None: ...
 
-def json_edits(body: bytes, look: Look, known: Known) -> list[Edit] | None:
-    """Edits of JSON values, one or several after another; None where it is none. What is cut at its end is taken."""
+def json_edits(body: bytes, look: Look, known: Known, look_last: Look | None = None) -> list[Edit] | None:
+    """Edits of JSON values, one or several after another; None where it is none. What is cut at its end is taken.
 
-def event_edits(body: bytes, look: Look, known: Known) -> list[Edit]:
-    """Edits of server-sent events (WHATWG HTML section 9.2), whatever is in them."""
+    look_last: instead of look, for a text that the bytes end in.
+    """
+
+def event_edits(
+    body: bytes, look: Look, known: Known, look_last: Look | None = None, cut: bool = False
+) -> list[Edit]:
+    """Edits of server-sent events (WHATWG HTML section 9.2), whatever is in them.
+
+    look_last: as for json_edits; cut: there should have been more events, so the last text is one that was cut.
+    """
 
 def apply(raw: bytes, edits: list[Edit]) -> bytes:
     """The bytes with the edits done; they are in order and do not overlap."""

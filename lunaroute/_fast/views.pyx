@@ -221,17 +221,24 @@ cdef class Gathered:
         return 0
 
 
-def json_edits(bytes body, look, Known known):
-    """Edits of JSON values, one or several after another; None where it is none. What is cut at its end is taken."""
+def json_edits(bytes body, look, Known known, look_last=None):
+    """Edits of JSON values, one or several after another; None where it is none. What is cut at its end is taken.
+
+    look_last: instead of look, for a text that the bytes end in.
+    """
     cdef Walk walk = Walk.__new__(Walk)
-    walk.begin(body, look, known)
+    walk.begin(body, look, look_last, known)
     return walk.values()
 
 
-def event_edits(bytes body, look, Known known):
-    """Edits of server-sent events (WHATWG HTML section 9.2), whatever is in them."""
+def event_edits(bytes body, look, Known known, look_last=None, bint cut=False):
+    """Edits of server-sent events (WHATWG HTML section 9.2), whatever is in them.
+
+    look_last: as for json_edits; cut: there should have been more events, so the last text is one that was cut.
+    """
     cdef Walk walk = Walk.__new__(Walk)
-    walk.begin(body, look, known)
+    walk.begin(body, look, look_last, known)
+    walk.torn = cut
     return walk.events()
 
 
@@ -242,7 +249,8 @@ cdef class Walk:
     cdef const char *p
     cdef int64_t n, at, limit       # limit: the end of the line in events, else n
     cdef bint lines, returns        # returns: there are carriage returns
-    cdef object look
+    cdef bint torn                  # the bytes end in a text
+    cdef object look, look_last
     cdef Known known
     cdef list edits, aside          # aside: lines that are no data
     cdef dict gathered
@@ -256,10 +264,11 @@ cdef class Walk:
         free(self.nodes)
         free(self.pieces)
 
-    cdef int begin(self, bytes body, look, Known known) except -1:
+    cdef int begin(self, bytes body, look, look_last, Known known) except -1:
         self.body, self.p, self.n = body, PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body)
         self.limit = self.n
         self.look, self.known = look, known
+        self.look_last = look if look_last is None else look_last
         self.edits, self.aside, self.gathered = [], [], {}
         self.nodes = <Node *>malloc(NODES * sizeof(Node))
         self.pieces = <Piece *>malloc(PIECES * sizeof(Piece))
@@ -290,12 +299,17 @@ cdef class Walk:
         """All that was gathered is whole now."""
         cdef Gathered each
         cdef Text text
+        cdef int64_t last = -1
+        if self.torn:
+            for each in self.gathered.values():
+                last = max(last, each.spans[each.count - 1].end)
         for each in self.gathered.values():
+            torn = each.spans[each.count - 1].end == last
             if each.count == 1:
-                self.alone(each.spans[0].start, each.spans[0].end, each.spans[0].escaped, each.key0, each.key1)
+                self.alone(each.spans[0].start, each.spans[0].end, each.spans[0].escaped, each.key0, each.key1, torn)
                 continue
             text = text_of(self.p, each.spans, each.count, STRING)
-            found = self.look(text.text, self.name(each.key0, each.key1))
+            found = (self.look_last if torn else self.look)(text.text, self.name(each.key0, each.key1))
             if found:
                 self.edits += text.back(found)
         self.edits.sort(key=_start)
@@ -447,7 +461,9 @@ cdef class Walk:
                 if c == c'"':
                     start, escaped = self.at + 1, 0
                     self.at = lr_quote(self.p, start, self.limit, &escaped)
-                    self.string(start, self.at, escaped)
+                    if self.at == self.limit == self.n:
+                        self.torn = True
+                    self.string(start, self.at, escaped, self.at == self.n)
                     if self.at == self.limit:
                         return CUT if self.limit == self.n else NONE
                     self.at += 1
@@ -479,7 +495,7 @@ cdef class Walk:
                     self.odd(level)
                 else:
                     level.word = word_of(self.p + start, self.at - start)
-                self.alone(start, self.at, escaped, 0, -1)
+                self.alone(start, self.at, escaped, 0, -1, self.at == self.n)
                 if self.at == self.limit:
                     return CUT if self.limit == self.n else NONE
                 self.at += 1
@@ -610,12 +626,12 @@ cdef class Walk:
         self.edits.append((start, self.at, new, tuple([each for edit in found for each in edit[3]])))
         return 0
 
-    cdef int string(self, int64_t start, int64_t end, bint escaped) except -1:
+    cdef int string(self, int64_t start, int64_t end, bint escaped, bint torn) except -1:
         cdef Level *level
         cdef Piece *piece
         cdef bint own
         if self.depth == 0:
-            return self.alone(start, end, escaped, 0, -1)
+            return self.alone(start, end, escaped, 0, -1, torn)
         level = &self.levels[self.depth - 1]
         if level.object and level.node >= 0:
             if level.word == INDEX:
@@ -636,7 +652,7 @@ cdef class Walk:
                         piece.node, piece.key, piece.alone = level.node, self.key_of(level), own
                         piece.key0, piece.key1 = level.key0, level.key1
                     return 0
-        return self.alone(start, end, escaped, level.key0, level.key1)
+        return self.alone(start, end, escaped, level.key0, level.key1, torn)
 
     # --- texts ------------------------------------------------------------------------------------------------
     cdef inline uint64_t digest(self, int64_t start, int64_t end, int64_t key0, int64_t key1) noexcept:
@@ -652,25 +668,28 @@ cdef class Walk:
             return self.plain_of(key0, key1).text
         return PyBytes_FromStringAndSize(self.p + key0, key1 - key0)
 
-    cdef int alone(self, int64_t start, int64_t end, bint escaped, int64_t key0, int64_t key1) except -1:
-        """A text that is all there."""
+    cdef int alone(
+        self, int64_t start, int64_t end, bint escaped, int64_t key0, int64_t key1, bint torn=False
+    ) except -1:
+        """A text in one piece. torn: the bytes end in it."""
         cdef uint64_t digest
         cdef Text text
         if end == start:
             return 0
         digest = self.digest(start, end, key0, key1)
-        if self.known.has(digest):
+        if not torn and self.known.has(digest):
             return 0
+        look = self.look_last if torn else self.look
         if escaped:
             text = self.plain_of(start, end)
-            found = self.look(text.text, self.name(key0, key1))
+            found = look(text.text, self.name(key0, key1))
             if found:
                 self.edits += text.back(found)
         else:
-            found = self.look(PyBytes_FromStringAndSize(self.p + start, end - start), self.name(key0, key1))
+            found = look(PyBytes_FromStringAndSize(self.p + start, end - start), self.name(key0, key1))
             for low, high, replacement, what in found:
                 self.edits.append((start + low, start + high, replacement, what))
-        if not found:
+        if not found and not torn:
             self.known.add(digest)
         return 0
 

@@ -30,15 +30,18 @@ class Bodies:
     def __init__(self, rules: Rules, texts: Texts) -> None:
         self._rules, self._texts = rules, texts
 
-    def edits(self, body: bytes, content_type: str = "") -> list[Edit]:
-        """What to change in a body; in order. Never raises: of what cannot be looked through nothing is left."""
+    def edits(self, body: bytes, content_type: str = "", cut: bool = False) -> list[Edit]:
+        """What to change in a body; in order. Never raises: of what cannot be looked through nothing is left.
+
+        cut: there was more of it.
+        """
         try:
-            return self._edits(body, content_type, NESTED) if body else []
+            return self._edits(body, content_type, NESTED, cut) if body else []
         except Exception:
             self._texts.failures += 1
             return [(0, len(body), FAILED, ())]
 
-    def _edits(self, body: bytes, content_type: str, nested: int) -> list[Edit]:
+    def _edits(self, body: bytes, content_type: str, nested: int, cut: bool = False) -> list[Edit]:
         kind = content_type.partition(";")[0].strip().lower()
         if kind.startswith("multipart/") and nested:
             boundary = _BOUNDARY.search(content_type)
@@ -49,8 +52,8 @@ class Bodies:
         if self._rules.drop_binary and (b"\0" in body[:_LOOKED] or kind.startswith(_LEFT_OUT)):
             return [(0, len(body), note(kind, body), ())]
         if kind == "text/event-stream" or (body[:1] not in b"{[<" and _FIELD.match(body)):
-            return self._texts.events(body)
-        return self._texts.edits(body)
+            return self._texts.events(body, cut)
+        return self._texts.edits(body, b"", cut)
 
     def pairs(self, raw: bytes, start: int) -> list[Edit]:
         """What to change in the names and values of a query, which begins at `start`."""

@@ -24,9 +24,13 @@ from lunaroute.observe.pii.forms import FAILED, Forms
 from lunaroute.observe.pii.key import Key
 from lunaroute.observe.pii.rules import Rules, rules_of
 from lunaroute.observe.pii.texts import Find, Texts
-from lunaroute.records import Closed, Exchange, Finding, Opened, Record
+from lunaroute.records import Closed, Exchange, Finding, Opened, Record, State, Text
 
 Value = TypeVar("Value")
+_BROKEN = (State.CLIENT_CANCELLED, State.TIMEOUT, State.INTERRUPTED, State.PROXY_ERROR)
+_ASKED = ("prompt", "tool_result")  # kinds of texts that came with the request
+# characters from which on a text was shortened by who made it (dialects/request.py, observe/exchange.py)
+_TITLE, _ERROR = 110, 2000
 _WORD = 256  # characters up to which a text is remembered with what became of it
 _WORDS = 8192
 # digests, keys of rows, what the observer itself wrote, and what is looked at in a way of its own
@@ -110,13 +114,20 @@ class Redactor:
 
     def exchange(self, exchange: Exchange) -> Exchange:
         """An exchange as it may be kept, with what was found in it."""
-        asked = self.body(exchange.request_body, content_type(exchange.request_headers))
-        told = self.body(exchange.response_body, content_type(exchange.response_headers))
+        # an answer that did not end well may end in the middle of a word
+        broken = exchange.truncated or exchange.state in _BROKEN or (
+            exchange.state is State.UPSTREAM_ERROR and exchange.stream
+        )  # fmt: skip
+        asked = self.body(exchange.request_body, content_type(exchange.request_headers), exchange.truncated)
+        told = self.body(exchange.response_body, content_type(exchange.response_headers), broken)
         made = self._parts(
             exchange,
             target=self.target(exchange.target, asked.found),
             request_headers=self.fields(exchange.request_headers, asked.found),
             response_headers=self.fields(exchange.response_headers, told.found),
+            title=self._maybe(exchange.title, _TITLE),
+            error=self._maybe(exchange.error, _ERROR),
+            texts=self._texts_of(exchange.texts, broken),
         )
         if asked.edits:
             made.request_body, made.request_altered = asked.body, True
@@ -134,27 +145,43 @@ class Redactor:
         return made
 
     # --- their parts -------------------------------------------------------------------------------------------
-    def body(self, body: bytes, kind: str = "") -> Body:
-        """A body as it may be kept. kind: its content type, as far as told."""
-        edits = self._bodies.edits(body, kind)
+    def body(self, body: bytes, kind: str = "", cut: bool = False) -> Body:
+        """A body as it may be kept. kind: its content type, as far as told; cut: there was more of it."""
+        edits = self._bodies.edits(body, kind, cut)
         return Body(apply(body, edits) if edits else body, edits, counted(edits))
 
-    def text(self, text: str, context: str = "", found: Counter[tuple[str, str, str]] | None = None) -> str:
-        """A text as it may be kept; context: the name that it stands under. found: gets what was there."""
+    def text(
+        self, text: str, context: str = "", found: Counter[tuple[str, str, str]] | None = None, cut: bool = False
+    ) -> str:
+        """A text as it may be kept; context: the name that it stands under. found: gets what was there. cut: there was
+        more of it."""
         if not text:
             return text
-        if found is None and (known := self._words.get((context, text))) is not None:
+        if found is None and not cut and (known := self._words.get((context, text))) is not None:
             return known
         raw = text.encode("utf-8", "replace")
-        edits = self._texts.edits(raw, context.lower().encode("utf-8", "replace"))
+        edits = self._texts.edits(raw, context.lower().encode("utf-8", "replace"), cut)
         made = apply(raw, edits).decode("utf-8", "replace") if edits else text
         if found is not None:
             found.update(counted(edits))
-        elif len(text) <= _WORD:
+        elif len(text) <= _WORD and not cut:
             if len(self._words) >= _WORDS:
                 self._words.clear()
             self._words[context, text] = made
         return made
+
+    def _maybe(self, text: str | None, limit: int) -> str | None:
+        """A text that was shortened where it is so long."""
+        return None if text is None else self.text(text, cut=len(text) >= limit)
+
+    def _texts_of(self, texts: list[Text], broken: bool) -> list[Text]:
+        made = [
+            self._any(each)
+            if not broken or each.kind in _ASKED
+            else Text(kind=each.kind, text=self.text(each.text, cut=True))
+            for each in texts
+        ]
+        return made if made != texts else texts
 
     def target(self, target: str, found: Counter[tuple[str, str, str]] | None = None) -> str:
         """A request target: its path is a text, its query names and values."""

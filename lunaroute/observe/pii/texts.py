@@ -36,6 +36,21 @@ SILENT = frozenset(
 MEDIA = frozenset(b"data file_data b64_json image image_url audio bytes base64 blob delta".split())
 """Names under which the APIs put base64."""
 _DATA_URL = re.compile(rb"data:([\w.+-]{1,64}/[\w.+-]{1,64})?(?:;[\w.=+-]{1,64}){0,4};base64,([A-Za-z0-9+/=_-]{64,})")
+CUT = b"[CUT]"
+TAIL = 512  # bytes of a text that was cut in which something may have begun
+_UNFINISHED = tuple(
+    re.compile(pattern + rb"\Z")
+    for pattern in (
+        rb"[^\s\"'<>,;(){}\[\]]+@[^\s\"'<>,;(){}\[\]]*",
+        rb"[+(]?[0-9](?:[\s().\-/]{0,2}[0-9]){5,}[\s().\-/+]{0,3}",
+        rb"[A-Z]{2}[0-9]{2}(?:[ -]?[A-Z0-9]){2,}[ -]?",
+        rb"[0-9]{1,3}(?:\.[0-9]{1,3}){1,3}\.?",
+        rb"[0-9A-Fa-f]{1,4}(?::[0-9A-Fa-f]{0,4}){2,}",
+        rb"(?=[A-Za-z0-9_+/=.~-]{0,64}[0-9])[A-Za-z0-9_+/=.~-]{10,}",
+        rb"(?i:password|passwd|secret|token|api_?key|authorization)[\"'\s]{0,3}[:=][\"'\s]{0,3}\S*",
+        rb"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----[^-]*",
+    )
+)
 _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=_-\r\n"
 _BINARY = 256  # characters from which on base64 is taken for a file
 _SOUND = {code: "\x1a" for code in range(0xDC80, 0xDD00)}  # of a byte that is no UTF-8: one byte again
@@ -80,49 +95,56 @@ class Texts:
         self._rules, self._find, self._forms, self._clock, self._again = rules, find, forms, clock, again
         self._allowed: dict[str, frozenset[str]] = {}
         self._looks: list[Look] = [self._look(depth) for depth in range(DEPTH + 1)]
+        self._looks_last: list[Look] = [self._look(depth, cut=True) for depth in range(DEPTH + 1)]
         # what had nothing in it: said for each depth, since escapes are undone the fewer times the deeper it is
         self._known = [Known(bits) for bits in (16, 16, 14, 12, 10, 8)]
         self.failures = 0
 
-    def _look(self, depth: int) -> Look:
-        return lambda text, context: self._guarded(text, context, depth)
+    def _look(self, depth: int, cut: bool = False) -> Look:
+        return lambda text, context: self._guarded(text, context, depth, cut)
 
     # --- what others ask ---------------------------------------------------------------------------------------
-    def edits(self, text: bytes, context: bytes = b"") -> list[Edit]:
-        """What to change in a text. context: the name that it stands under."""
-        return self._guarded(text, context, 0)
+    def edits(self, text: bytes, context: bytes = b"", cut: bool = False) -> list[Edit]:
+        """What to change in a text. context: the name that it stands under. cut: there was more of it: then what it
+        ends in goes, too, where that may be the beginning of something."""
+        return self._guarded(text, context, 0, cut)
 
-    def events(self, body: bytes) -> list[Edit]:
-        """What to change in server-sent events."""
-        return event_edits(body, self._looks[1], self._known[1])
+    def events(self, body: bytes, cut: bool = False) -> list[Edit]:
+        """What to change in server-sent events. cut: there were to be more."""
+        return event_edits(body, self._looks[1], self._known[1], self._looks_last[1], cut)
 
     def matches(self, text: bytes, context: bytes = b"") -> list[Match]:
         """What is found in a text as it stands, nothing undone. Raises SlowError, and what the detectors raise."""
         return self._found(text, context)
 
     # --- one text ----------------------------------------------------------------------------------------------
-    def _guarded(self, text: bytes, context: bytes, depth: int) -> list[Edit]:
+    def _guarded(self, text: bytes, context: bytes, depth: int, cut: bool) -> list[Edit]:
         try:
-            return self._edits(text, context, depth)
+            return self._edits(text, context, depth, cut)
         except Exception:  # whatever it was, the text was not looked through
             self.failures += 1
             return [(0, len(text), FAILED, ())]
 
-    def _edits(self, text: bytes, context: bytes, depth: int) -> list[Edit]:
+    def _edits(self, text: bytes, context: bytes, depth: int, cut: bool) -> list[Edit]:
         if depth < DEPTH and text[:64].lstrip()[:1] in (b"{", b"["):
-            within = json_edits(text, self._looks[depth + 1], self._known[depth + 1])
+            last = (self._looks_last if cut or depth == 0 else self._looks)[depth + 1]
+            within = json_edits(text, self._looks[depth + 1], self._known[depth + 1], last)
             if within is not None:
                 return within
         if self._rules.drop_binary and len(text) >= _BINARY and context.lower() in MEDIA and is_base64(text):
             return [(0, len(text), note("", text), ())]
         edits = [self._edit(text, match) for match in self._found(text, context)]
+        if cut and (start := unfinished(text)) is not None:
+            start = max(start, edits[-1][1] if edits else 0)
+            if start < len(text):
+                edits.append((start, len(text), CUT, ()))
         if self._rules.drop_binary and b";base64," in text:
             edits = _joined(edits, [(m.start(), m.end(), note(m[1].decode() if m[1] else "", m[2]), ()) for m in
                                     _DATA_URL.finditer(text)])  # fmt: skip
         if depth < DEPTH:
             deeper = loose(text)
             if deeper is not None:
-                within = self._edits(deeper.text, context, depth + 1)
+                within = self._edits(deeper.text, context, depth + 1, False)
                 edits = _joined(_trimmed(text, edits), deeper.back(within))
         return edits
 
@@ -167,6 +189,13 @@ class Texts:
             if canonical(kind, text) in allowed:
                 return True
         return any(pattern.fullmatch(value) is not None for pattern in rules.allow_patterns)
+
+
+def unfinished(text: bytes) -> int | None:
+    """Where something begins that the text may end in the middle of: a mail address, a number, a key."""
+    tail = text[-TAIL:]
+    starts = [found.start() for pattern in _UNFINISHED if (found := pattern.search(tail)) is not None]
+    return len(text) - len(tail) + min(starts) if starts else None
 
 
 def sound(text: bytes) -> bytes:

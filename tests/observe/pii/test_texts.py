@@ -222,3 +222,46 @@ def test_escapes_are_undone_in_an_address_in_json() -> None:
     link = "https://x.io/?m=" + quote("alice.b@corp.com", safe="")
     made = json.loads(redacted(json.dumps({"url": link}).encode()))
     assert made == {"url": f"https://x.io/?m={token('email', 'alice.b@corp.com')}"}
+
+
+# --- texts that were cut -----------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("mail alice.b@corp", "mail [CUT]"),
+        ("mail alice.b@", "mail [CUT]"),
+        ("call +1 415 555", "call [CUT]"),
+        ("card 4111 1111 1", "card [CUT]"),
+        ("ssn 536-22-8", "ssn [CUT]"),
+        ("iban DE89 3704 0", "iban [CUT]"),
+        ("ip 81.2.", "ip [CUT]"),
+        ("ip 2a00:1450:40", "ip [CUT]"),
+        ("key AKIAQX7HZPL2MN", "key [CUT]"),
+        ("password = hunt", "[CUT]"),
+        ("x -----BEGIN RSA PRIVATE KEY-----\nMIIE", "x [CUT]"),
+        ("some words at the end", "some words at the end"),
+        ("it was 2024, and", "it was 2024, and"),
+        ("", ""),
+    ],
+)
+def test_what_a_text_that_was_cut_may_have_begun_with_goes(text: str, kept: str) -> None:
+    raw = text.encode()
+    texts = plain.texts()
+    assert apply(raw, texts.edits(raw, b"", cut=True)).decode() == kept
+    assert apply(raw, texts.edits(raw)).decode() == text
+    body = json.dumps({"a": text}).encode()[:-2]
+    assert apply(body, texts.edits(body)) == json.dumps({"a": kept}).encode()[:-2], "what ends in the body was cut"
+
+
+def test_of_a_stream_that_was_cut_only_its_last_text_was() -> None:
+    events = b"".join(
+        b"data: " + json.dumps({"index": index, "delta": {"text": text}}).encode() + b"\n\n"
+        for index, text in ((0, "call 415 "), (1, "mail alice.b@"), (0, "555 2"), (1, "co"))
+    )
+    texts = plain.texts()
+    made = [
+        json.loads(line[6:])["delta"]["text"]
+        for line in apply(events, texts.events(events, cut=True)).split(b"\n\n")[:-1]
+    ]
+    assert made == ["call 415 ", "mail [CUT]", "555 2", ""]
+    assert texts.events(events) == []
