@@ -5,10 +5,12 @@ from lunaroute._fast.texts import Edit
 Look = Callable[[bytes, bytes], list[Edit]]
 
 class Known:
-    """Texts that have been looked at and had nothing in them. bits: of the size of the table."""
+    """Texts that have been looked at and had nothing in them. bits: of the size of the table. words: a short word that
+    is the name of a member, or one of the API's own (`type`, `id`), is known without a look."""
 
     hits: int
-    def __init__(self, bits: int = 16) -> None: ...
+    words: bool
+    def __init__(self, bits: int = 16, words: bool = True) -> None: ...
 
 def json_edits(body: bytes, look: Look, known: Known, look_last: Look | None = None) -> list[Edit] | None:
     """Edits of JSON values, one or several after another; None where it is none. What is cut at its end is taken.

@@ -52,8 +52,10 @@ cdef extern from *:
 cdef enum:
     NODES = 512             # objects and arrays of one event whose place is known; a delta beyond them stands alone
     PIECES = 512            # of texts in one event
+    WORD = 15               # bytes of a word that is no key, no number and no address by itself, ...
+    DIGITS = 6              # ... where it has no more digits than these
     DEPTH = 5000            # of nesting; more is not taken for JSON
-    NUMBER = 6              # bytes of the shortest number that is looked at
+    NUMBER = 7              # bytes of the shortest number that is looked at
 
     # how a value ended
     NONE = 0                # it is no JSON
@@ -164,19 +166,36 @@ cdef uint8_t word_of(const char *p, int64_t n) noexcept nogil:
     return PLAIN
 
 
+cdef bint word_like(const char *p, int64_t n) noexcept nogil:
+    """A short word of letters and a few digits."""
+    cdef int64_t i
+    cdef int digits = 0
+    if n > WORD:
+        return False
+    for i in range(n):
+        if c"0" <= p[i] <= c"9":
+            digits += 1
+        elif not (c"a" <= (p[i] | 0x20) <= c"z" or p[i] == c"_" or p[i] == c"-"):
+            return False
+    return digits <= DIGITS
+
+
 cdef class Known:
     """Texts that have been looked at and had nothing in them, by a keyed digest of text and context.
 
     A history is sent again with every request: it is looked at once. A table of fixed size, in which a newer text takes
-    the place of an older one. 64 bits of SipHash-1-3 under a key drawn at start: nobody can make two that are taken for
+    the place of an older one. words: a short word that is the name of a member, or one of the API's own (`type`, `id`),
+    is known without a look. 64 bits of SipHash-1-3 under a key drawn at start: nobody can make two that are taken for
     each other.
     """
 
     cdef uint64_t *table
     cdef uint64_t mask
     cdef readonly Py_ssize_t hits
+    cdef readonly bint words
 
-    def __cinit__(self, int bits=16):
+    def __cinit__(self, int bits=16, bint words=True):
+        self.words = words
         self.mask = (<uint64_t>1 << bits) - 1
         self.table = <uint64_t *>calloc(self.mask + 1, sizeof(uint64_t))
         if self.table == NULL:
@@ -495,7 +514,8 @@ cdef class Walk:
                     self.odd(level)
                 else:
                     level.word = word_of(self.p + start, self.at - start)
-                self.alone(start, self.at, escaped, 0, -1, self.at == self.n)
+                if not (self.known.words and word_like(self.p + start, self.at - start)):
+                    self.alone(start, self.at, escaped, 0, -1, self.at == self.n)
                 if self.at == self.limit:
                     return CUT if self.limit == self.n else NONE
                 self.at += 1
@@ -652,6 +672,8 @@ cdef class Walk:
                         piece.node, piece.key, piece.alone = level.node, self.key_of(level), own
                         piece.key0, piece.key1 = level.key0, level.key1
                     return 0
+        if level.word >= SCALAR and self.known.words and word_like(self.p + start, end - start):
+            return 0
         return self.alone(start, end, escaped, level.key0, level.key1, torn)
 
     # --- texts ------------------------------------------------------------------------------------------------

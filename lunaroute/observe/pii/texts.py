@@ -97,7 +97,8 @@ class Texts:
         self._looks: list[Look] = [self._look(depth) for depth in range(DEPTH + 1)]
         self._looks_last: list[Look] = [self._look(depth, cut=True) for depth in range(DEPTH + 1)]
         # what had nothing in it: said for each depth, since escapes are undone the fewer times the deeper it is
-        self._known = [Known(bits) for bits in (16, 16, 14, 12, 10, 8)]
+        # (a pattern of the configuration may be of any word)
+        self._known = [Known(bits, words=not rules.customs) for bits in (16, 16, 14, 12, 10, 8)]
         self.failures = 0
 
     def _look(self, depth: int, cut: bool = False) -> Look:
