@@ -69,6 +69,8 @@ README_ENVIRONMENT = {
     "LUNAROUTE_SESSIONS_DB_PATH": ("/data/x.db", "session_recording.sqlite.path", "/data/x.db"),
     "LUNAROUTE_ENABLE_JSONL_WRITER": ("False", "session_recording.jsonl.enabled", False),
     "LUNAROUTE_SESSIONS_DIR": ("/data/s", "session_recording.jsonl.directory", "/data/s"),
+    "LUNAROUTE_PII_ENABLED": ("true", "session_recording.pii.enabled", True),
+    "LUNAROUTE_PII_KEY": ("a-passphrase-of-ours", "session_recording.pii.key", "a-passphrase-of-ours"),
     "LUNAROUTE_LOG_LEVEL": ("trace", "logging.level", "trace"),
     "LUNAROUTE_LOG_REQUESTS": ("true", "logging.log_requests", True),
     "LUNAROUTE_HOST": ("127.0.0.2", "host", "127.0.0.2"),
@@ -437,3 +439,64 @@ def test_the_process_environment_is_not_looked_at(environ: dict[str, str], monke
     monkeypatch.setitem(os.environ, "LUNAROUTE_PORT", "1")
     monkeypatch.setitem(os.environ, "LUNAROUTE_HOME", "/elsewhere")
     assert load(None, environ, {}).config.port == 8081
+
+
+# --- redaction --------------------------------------------------------------------------------------
+SEED_PII = """
+session_recording:
+  pii:
+    enabled: true
+    detect_email: true
+    detect_phone: true
+    detect_ssn: true
+    detect_credit_card: true
+    redaction_mode: "tokenize"  # mask, remove, tokenize, or partial
+"""
+
+
+def test_the_block_of_the_first_readme(environ: dict[str, str], tmp_path: Path) -> None:
+    pii = load(write(tmp_path, SEED_PII), environ, {}).config.session_recording.pii
+    assert (pii.enabled, pii.redaction_mode, pii.redact_secrets, pii.binary) == (True, "tokenize", True, "drop")
+
+
+def pii(*lines: str) -> str:
+    return "session_recording:\n  pii:\n    enabled: true\n" + "".join(f"    {line}\n" for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (["redaction_mode: hash"], ':4: session_recording.pii.redaction_mode: expected mask, remove, tokenize or partial'),
+        (["detect_mail: true"], ':4: session_recording.pii.detect_mail: unknown key; did you mean "detect_email"?'),
+        (["modes: {email: mask, mail: mask}"], ':4: session_recording.pii.modes.mail: unknown kind; did you mean "email"?'),
+        (["modes: {email: hide}"], ":4: session_recording.pii.modes: expected a mapping of names to mask, remove,"),
+        (["custom_patterns:", "  - {name: a, pattern: x}", "  - name: b", "    pattern: '(?<=a)b'"],
+         ':6: session_recording.pii.custom_patterns[1].pattern: expected a pattern that RE2 takes, got "(?<=a)b": invalid perl operator: (?<'),
+        (["custom_patterns:", "  - {name: a, pattern: 'x('}"], ':5: session_recording.pii.custom_patterns[0].pattern: expected a pattern that RE2 takes, got "x(": missing ): x('),
+        (["custom_patterns: [{name: a, pattern: 'x*'}]"], 'got "x*": it matches the empty text'),
+        (["custom_patterns:", "  - name: a", "    patern: x"], ':6: session_recording.pii.custom_patterns[0].patern: unknown key; did you mean "pattern"?'),
+        (["custom_patterns: [{name: a}]"], ":4: session_recording.pii.custom_patterns: expected a list, each item a mapping of name, pattern, mode"),
+        (["custom_patterns: [{name: email, pattern: x}]"], ':4: session_recording.pii.custom_patterns[0].name: expected a name of its own, "email" is taken'),
+        (["custom_patterns: [{name: a, pattern: x}, {name: a, pattern: y}]"], '[1].name: expected a name of its own, "a" is taken'),
+        (["allow: ['/a(/']"], ':4: session_recording.pii.allow: expected a pattern that RE2 takes, got "a(": missing ): a('),
+        (["key: short"], ":4: session_recording.pii.key: expected a text of at least 16 visible characters"),
+        (["binary: maybe"], ":4: session_recording.pii.binary: expected drop or keep"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_redaction(environ: dict[str, str], tmp_path: Path, lines: list[str], said: str) -> None:
+    file = write(tmp_path, pii(*lines))
+    found = problems(file, environ)
+    assert any(said in line and line.startswith(f"{file}:") for line in found), found
+
+
+def test_patterns_that_nothing_uses_are_said(environ: dict[str, str], tmp_path: Path) -> None:
+    file = write(tmp_path, "session_recording:\n  pii:\n    custom_patterns: [{name: a, pattern: x}]\n")
+    assert load(file, environ, {}).warnings == [
+        "session_recording.pii.custom_patterns: nothing is looked for by them until session_recording.pii.enabled is true"
+    ]
+
+
+def test_the_key_of_tokens_is_a_secret(environ: dict[str, str], tmp_path: Path) -> None:
+    loaded = load(None, environ | {"LUNAROUTE_PII_KEY": "a-passphrase-of-ours"}, {})
+    assert "a-passphrase" not in str(plain(loaded.config))
+    assert loaded.secrets == ["a-passphrase-of-ours"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +21,7 @@ import msgspec
 
 from lunaroute.errors import StoreError
 from lunaroute.records import Closed, Exchange, Record, State
-from lunaroute.stores import packs, schema, upkeep
+from lunaroute.stores import hourly, packs, rewriting, schema, upkeep
 from lunaroute.stores.files import open_private, private_folder
 from lunaroute.stores.writing import Writing
 
@@ -331,7 +332,13 @@ class SqliteStore:
             yield step
         if self._unwiped:
             yield from self._guarded(self._wipe(upkeep.wipe(self._transaction)))
+        yield from self._guarded(self._rolled(now))
         self._empty_log()
+
+    def _rolled(self, now: float) -> Iterator[upkeep.Progress]:
+        """The sums of the hours that are over."""
+        for done, _ in enumerate(hourly.roll(self._transaction, int(now * 1e9)), 1):
+            yield upkeep.Progress(done, done)
 
     def delete(
         self, sessions: Sequence[str], before: Callable[[str], None] = lambda session: None
@@ -342,6 +349,19 @@ class SqliteStore:
         """
         steps = upkeep.delete_sessions(self._transaction, sessions, self._writing.forget, before)
         yield from self._guarded(self._wipe(steps))
+        yield from self._emptied()
+
+    def scan(
+        self, redacting: rewriting.Redacting, tally: rewriting.Tally, *, apply: bool
+    ) -> Iterator[upkeep.Progress]:
+        """Look through all that is stored, in steps, and with `apply` take out what is found, so that nothing of it is
+        left in the file; else `rests` says why."""
+        self.rests = None
+        steps = rewriting.scan(self._transaction, redacting, tally, self._writing.forget, apply=apply)
+        if not apply:
+            yield from self._guarded(steps)
+            return
+        yield from self._guarded(self._wipe(itertools.chain(steps, upkeep.wipe(self._transaction))))
         yield from self._emptied()
 
     def rewrite(self) -> Iterator[upkeep.Progress]:
@@ -394,7 +414,11 @@ class SqliteStore:
 
     def reprice(self, price: upkeep.Price, *, dry_run: bool = False) -> Iterator[upkeep.Progress]:
         """Price everything anew, in steps."""
-        return self._guarded(upkeep.reprice(self._transaction, price, dry_run=dry_run))
+        last = upkeep.Progress(0, 0)
+        for last in self._guarded(upkeep.reprice(self._transaction, price, dry_run=dry_run)):
+            yield last
+        for _ in self._guarded(self._rolled(0.0)):  # all of them are stale now
+            yield last
 
     def _guarded(self, steps: Iterator[upkeep.Progress]) -> Iterator[upkeep.Progress]:
         """In a damaged database anything may stand in a row: whatever comes of it is a failure of the store."""
