@@ -16,20 +16,7 @@ _WORDS = {
     **{"digitalocean": "DigitalOcean", "nvidia": "NVIDIA", "xai": "xAI", "circleci": "CircleCI", "ai": "AI"},
 }
 _SMALL = frozenset(
-    (
-        "key",
-        "token",
-        "secret",
-        "password",
-        "authorization",
-        "access",
-        "client",
-        "session",
-        "storage",
-        "oauth",
-        "refresh",
-    )
-    + ("webhook", "bot", "phone", "email", "id")
+    "key token secret password authorization access client session storage oauth refresh webhook bot phone email id".split()
 )
 _KINDS = {"credit_card": "card", "ip": "address", "ssn": "", "iban": "", "email": "address"}
 SHOWN = 6

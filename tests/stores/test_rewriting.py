@@ -173,11 +173,12 @@ def integrity(kept: Kept) -> str:
 def test_every_column(kept: Kept) -> None:
     kept.write([exchange(
         1, title=f"About {MAIL}", project=f"/home/{MAIL}", error=MAIL, error_kind=MAIL, target=f"/v1/x?q={MAIL}",
-        method=MAIL, reason=MAIL, client=MAIL, client_version=MAIL, model_requested=MAIL, model_used=MAIL, stop_reason=MAIL,
-        response_id=MAIL, cache_miss_reason=MAIL, request_decode_error=MAIL, request_headers=[("x-a", MAIL)],
+        method=MAIL, reason=MAIL, client=MAIL, client_version=MAIL, model_requested=MAIL, model_used=MAIL,
+        stop_reason=MAIL, response_id=MAIL, cache_miss_reason=MAIL, request_decode_error=MAIL, request_headers=[("x-a", MAIL)],
         response_headers=[(MAIL, "x")], request_body=b"", response_body=MAIL.encode(), request_sha256="00" * 32,
         response_sha256="11" * 32,
-        attempts=[Attempt(number=1, provider="p", origin="o", error=MAIL)], texts=[Text(kind="prompt", text=f"hi {MAIL}")],
+        attempts=[Attempt(number=1, provider="p", origin="o", error=MAIL)],
+        texts=[Text(kind="prompt", text=f"hi {MAIL}")],
         tool_calls=[ToolCall(id=MAIL, name=MAIL, arguments=MAIL), ToolCall(id="c2", name="ok")],
     )])  # fmt: skip
     answer = kept.scan(True)
