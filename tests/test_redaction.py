@@ -1,8 +1,8 @@
 """Nothing that should not be kept reaches a disk, and the wire is untouched (missions X1 and X2), through real sockets.
 
 Each place where a value can stand gets values of its own: in requests and answers, in escapes, in pieces of a stream,
-in tools, errors, heads, paths, WebSocket messages. The other side must have got each as it was sent; then everything that
-LunaRoute wrote, served or printed is searched for all of them.
+in tools, errors, heads, paths, WebSocket messages. The other side must have got each as it was sent; then everything
+that LunaRoute wrote, served or printed is searched for all of them.
 """
 
 from __future__ import annotations

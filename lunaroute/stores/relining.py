@@ -1,8 +1,8 @@
 """Taking values out of the JSONL files that are already there: a file is written anew, line by line, and then replaced.
 
 A line in which nothing is found stays byte for byte. The others are made as lines.py makes them, out of what they
-told: texts that stood in a body by their place are looked for in the new body. A line that cannot be read is looked through as
-plain text.
+told: texts that stood in a body by their place are looked for in the new body. A line that cannot be read is looked
+through as plain text.
 """
 
 from __future__ import annotations
