@@ -459,40 +459,51 @@ def test_the_block_of_the_first_readme(environ: dict[str, str], tmp_path: Path) 
     assert (pii.enabled, pii.redaction_mode, pii.redact_secrets, pii.binary) == (True, "tokenize", True, "drop")
 
 
-def pii(*lines: str) -> str:
-    return "session_recording:\n  pii:\n    enabled: true\n" + "".join(f"    {line}\n" for line in lines)
+WRONG = {
+    "redaction_mode: hash": ":4: redaction_mode: expected mask, remove, tokenize or partial",
+    "detect_mail: true": ':4: detect_mail: unknown key; did you mean "detect_email"?',
+    "modes: {email: mask, mail: mask}": ':4: modes.mail: unknown kind; did you mean "email"?',
+    "modes: {email: hide}": ":4: modes: expected a mapping of names to mask, remove,",
+    "custom_patterns:\n      - {name: a, pattern: x}\n      - name: b\n        pattern: '(?<=a)b'": (
+        ":6: custom_patterns[1].pattern: expected a pattern that RE2 takes, "
+        'got "(?<=a)b": invalid perl operator: (?<'
+    ),
+    "custom_patterns:\n      - {name: a, pattern: 'x('}": (
+        ':5: custom_patterns[0].pattern: expected a pattern that RE2 takes, got "x(": missing ): x('
+    ),
+    "custom_patterns: [{name: a, pattern: 'x*'}]": ':4: custom_patterns[0].pattern: expected a pattern that RE2 takes, '
+    'got "x*": it matches the empty text',
+    "custom_patterns:\n      - name: a\n        patern: x": (
+        ':6: custom_patterns[0].patern: unknown key; did you mean "pattern"?'
+    ),
+    "custom_patterns: [{name: a}]": (
+        ":4: custom_patterns: expected a list, each item a mapping of name, pattern, mode"
+    ),
+    "custom_patterns: [{name: email, pattern: x}]": (
+        ':4: custom_patterns[0].name: expected a name of its own, "email" is taken'
+    ),
+    "custom_patterns: [{name: a, pattern: x}, {name: a, pattern: y}]": (
+        ':4: custom_patterns[1].name: expected a name of its own, "a" is taken'
+    ),
+    "allow: ['/a(/']": ':4: allow: expected a pattern that RE2 takes, got "a(": missing ): a(',
+    "key: short": ":4: key: expected a text of at least 16 visible characters",
+    "binary: maybe": ":4: binary: expected drop or keep",
+}
 
 
-@pytest.mark.parametrize(
-    ("lines", "said"),
-    [
-        (["redaction_mode: hash"], ':4: session_recording.pii.redaction_mode: expected mask, remove, tokenize or partial'),
-        (["detect_mail: true"], ':4: session_recording.pii.detect_mail: unknown key; did you mean "detect_email"?'),
-        (["modes: {email: mask, mail: mask}"], ':4: session_recording.pii.modes.mail: unknown kind; did you mean "email"?'),
-        (["modes: {email: hide}"], ":4: session_recording.pii.modes: expected a mapping of names to mask, remove,"),
-        (["custom_patterns:", "  - {name: a, pattern: x}", "  - name: b", "    pattern: '(?<=a)b'"],
-         ':6: session_recording.pii.custom_patterns[1].pattern: expected a pattern that RE2 takes, got "(?<=a)b": invalid perl operator: (?<'),
-        (["custom_patterns:", "  - {name: a, pattern: 'x('}"], ':5: session_recording.pii.custom_patterns[0].pattern: expected a pattern that RE2 takes, got "x(": missing ): x('),
-        (["custom_patterns: [{name: a, pattern: 'x*'}]"], 'got "x*": it matches the empty text'),
-        (["custom_patterns:", "  - name: a", "    patern: x"], ':6: session_recording.pii.custom_patterns[0].patern: unknown key; did you mean "pattern"?'),
-        (["custom_patterns: [{name: a}]"], ":4: session_recording.pii.custom_patterns: expected a list, each item a mapping of name, pattern, mode"),
-        (["custom_patterns: [{name: email, pattern: x}]"], ':4: session_recording.pii.custom_patterns[0].name: expected a name of its own, "email" is taken'),
-        (["custom_patterns: [{name: a, pattern: x}, {name: a, pattern: y}]"], '[1].name: expected a name of its own, "a" is taken'),
-        (["allow: ['/a(/']"], ':4: session_recording.pii.allow: expected a pattern that RE2 takes, got "a(": missing ): a('),
-        (["key: short"], ":4: session_recording.pii.key: expected a text of at least 16 visible characters"),
-        (["binary: maybe"], ":4: session_recording.pii.binary: expected drop or keep"),
-    ],
-)  # fmt: skip
-def test_what_is_wrong_with_redaction(environ: dict[str, str], tmp_path: Path, lines: list[str], said: str) -> None:
-    file = write(tmp_path, pii(*lines))
+@pytest.mark.parametrize("text", WRONG)
+def test_what_is_wrong_with_redaction(environ: dict[str, str], tmp_path: Path, text: str) -> None:
+    file = write(tmp_path, f"session_recording:\n  pii:\n    enabled: true\n    {text}\n")
+    line, key, said = WRONG[text].split(": ", 2) if WRONG[text].count(": ") > 1 else ("", "", "")
     found = problems(file, environ)
-    assert any(said in line and line.startswith(f"{file}:") for line in found), found
+    assert any(each.startswith(f"{file}{line}: session_recording.pii.{key}: {said}") for each in found), found
 
 
 def test_patterns_that_nothing_uses_are_said(environ: dict[str, str], tmp_path: Path) -> None:
     file = write(tmp_path, "session_recording:\n  pii:\n    custom_patterns: [{name: a, pattern: x}]\n")
+    block = "session_recording.pii"
     assert load(file, environ, {}).warnings == [
-        "session_recording.pii.custom_patterns: nothing is looked for by them until session_recording.pii.enabled is true"
+        f"{block}.custom_patterns: nothing is looked for by them until {block}.enabled is true"
     ]
 
 

@@ -1,8 +1,8 @@
 """Nothing that should not be kept reaches a disk, and the wire is untouched (missions X1 and X2), through real sockets.
 
-Each place where a value can stand gets values of its own: in requests and answers, in escapes, in pieces of a stream, in
-tools, errors, heads, paths, WebSocket messages. The other side must have got each as it was sent; then everything that
-LunaRoute wrote, served or printed is searched for all of them.
+Each place where a value can stand gets values of its own: in requests and answers, in escapes, in pieces of a stream,
+in tools, errors, heads, paths, WebSocket messages. The other side must have got each as it was sent; then everything
+that LunaRoute wrote, served or printed is searched for all of them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import pytest
 from websockets.sync.client import connect
 
 from tests.conftest import Serve
@@ -86,7 +85,8 @@ def request_body() -> bytes:
             {"role": "assistant", "content": [
                 {"type": "tool_use", "id": "toolu_01ABCDEFGHJKLMN", "name": "Bash", "input": json.loads(given)}]},
             {"role": "user", "content": [
-                {"type": "tool_result", "tool_use_id": "toolu_01ABCDEFGHJKLMN", "content": f"$ cat\n{at('tool result')}"},
+                {"type": "tool_result", "tool_use_id": "toolu_01ABCDEFGHJKLMN",
+                 "content": f"$ cat\n{at('tool result')}"},
                 {"type": "text", "text": "ESCAPED"}, {"type": "text", "text": "DEEPER"}]},
         ],
         "number": 4,
@@ -190,8 +190,8 @@ def responses(place: str) -> list[Json]:
 
 MULTIPART = "\r\n".join([
     "--b", 'Content-Disposition: form-data; name="file"; filename="a.csv"', "Content-Type: text/csv", "",
-    "name,mail\nx,{}", "--b", 'Content-Disposition: form-data; name="image"; filename="a.png"', "Content-Type: image/png",
-    "", "\x89PNG\0\x01{}", "--b--", "",
+    "name,mail\nx,{}", "--b", 'Content-Disposition: form-data; name="image"; filename="a.png"',
+    "Content-Type: image/png", "", "\x89PNG\0\x01{}", "--b--", "",
 ])  # fmt: skip
 
 
@@ -265,7 +265,8 @@ def traffic(luna: Running) -> Iterator[bytes]:
     yield send(luna, "/v1/chat/completions", json.dumps(ask).encode(), Authorization="Bearer sk-dummy-000000000")
     ask = {"model": "gpt-5.5", "stream": True, "input": at_("prompt responses")}
     yield send(luna, "/v1/responses", json.dumps(ask).encode(), **{"x-session-id": PLACES["session id"].card})
-    strange = f"/v1/strange/{quote(PLACES['path'].mail, safe='')}/x?mail={quote(PLACES['query'].mail, safe='')}&k={PLACES['query'].key}"
+    query = f"mail={quote(PLACES['query'].mail, safe='')}&k={PLACES['query'].key}"
+    strange = f"/v1/strange/{quote(PLACES['path'].mail, safe='')}/x?{query}"
     yield send(luna, strange, b"x=1", **{"X-Contact": PLACES["header"].mail, "X-Note": at_("header")})
     upload = MULTIPART.format(at_("upload"), at_("image")).encode("latin-1")
     yield send(luna, "/v1/files", upload, "multipart/form-data; boundary=b")

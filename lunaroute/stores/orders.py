@@ -167,11 +167,12 @@ class Orders:
             session = importing.session_of(each.path)
             if session is None or not each.path.exists():
                 continue  # it was set aside, or is another one by now
-            changed = 0
-            for changed in relining.scan(each.path, redacting, tally, None):
+            changed = [0]
+            for lines in relining.scan(each.path, redacting, tally, None):
+                changed.append(lines)
                 yield Progress(number, len(found))
-            files += changed > 0
-            if changed and order.apply:
+            files += changed[-1] > 0
+            if changed[-1] and order.apply:
                 try:
                     for _ in relining.rewrite(each.path, redacting, partial(self._jsonl.let_go, session)):
                         yield Progress(number, len(found))

@@ -1,8 +1,8 @@
 """Taking values out of the JSONL files that are already there: a file is written anew, line by line, and then replaced.
 
-A line in which nothing is found stays byte for byte. The others are made as lines.py makes them, out of what they told:
-texts that stood in a body by their place are looked for in the new body. A line that cannot be read is looked through as
-plain text.
+A line in which nothing is found stays byte for byte. The others are made as lines.py makes them, out of what they
+told: texts that stood in a body by their place are looked for in the new body. A line that cannot be read is looked
+through as plain text.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _UNTIMED = "1970-01-01 00:00:00"
 
 
 def scan(path: Path, redacting: Redacting, tally: Tally, write: Callable[[bytes], object] | None) -> Iterator[int]:
-    """Look through a file; each step says how many lines were changed by then. write: gets every line, as it may stay."""
+    """Look through a file; each step says how many lines changed by then. write: gets every line, as it may stay."""
     changed = size = 0
     joining = Joining(path, lambda trouble: None)
     for each in numbered(path):

@@ -1,8 +1,8 @@
 """Taking values out of what is already stored: exchange by exchange in the database, each in a step of its own.
 
-What is a value is told by a Redacting, which this must not know more of. An exchange's pieces that a later one takes up
-are changed where they are kept: the later one then has them changed, too. What is compressed with a pack that changes is
-compressed anew in the same transaction. So after each step everything stored is whole.
+What is a value is told by a Redacting, which this must not know more of. An exchange's pieces that a later one takes
+up are changed where they are kept: the later one then has them changed, too. What is compressed with a pack that
+changes is compressed anew in the same transaction. So after each step everything stored is whole.
 """
 
 from __future__ import annotations
@@ -442,9 +442,8 @@ def _fields(
 
 def _longer(recipe: list[int], start: int) -> None:
     """One more piece of the recipe: of the base at `start`, or a new one."""
-    if recipe and recipe[-2] == packs.NEW == start:
-        recipe[-1] += 1
-    elif recipe and start >= 0 and 0 <= recipe[-2] == start - recipe[-1]:
+    new = bool(recipe) and recipe[-2] == packs.NEW == start
+    if new or (recipe and start >= 0 and 0 <= recipe[-2] == start - recipe[-1]):
         recipe[-1] += 1
     else:
         recipe += (start, 1)

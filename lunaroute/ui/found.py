@@ -15,22 +15,10 @@ _WORDS = {
     **{"npm": "npm", "ipv4": "IPv4", "ipv6": "IPv6", "huggingface": "Hugging Face", "in": "IN", "sendgrid": "SendGrid"},
     **{"digitalocean": "DigitalOcean", "nvidia": "NVIDIA", "xai": "xAI", "circleci": "CircleCI", "ai": "AI"},
 }
-_SMALL = frozenset(
-    (
-        "key",
-        "token",
-        "secret",
-        "password",
-        "authorization",
-        "access",
-        "client",
-        "session",
-        "storage",
-        "oauth",
-        "refresh",
-    )
-    + ("webhook", "bot", "phone", "email", "id")
-)
+_SMALL = frozenset((
+    *("key", "token", "secret", "password", "authorization", "access", "client", "session", "storage", "oauth"),
+    *("refresh", "webhook", "bot", "phone", "email", "id"),
+))  # fmt: skip
 _KINDS = {"credit_card": "card", "ip": "address", "ssn": "", "iban": "", "email": "address"}
 SHOWN = 6
 

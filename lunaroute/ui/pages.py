@@ -16,8 +16,8 @@ import msgspec
 
 from lunaroute import __version__
 from lunaroute.stores import findings, queries
-from lunaroute.stores.queries import SORTS
 from lunaroute.stores.findings import FindingRow
+from lunaroute.stores.queries import SORTS
 from lunaroute.stores.readonly import BadQuestion, Connection, NoRecord, NotFound, QueryError
 from lunaroute.stores.rows import Bodies, ExchangeRow, SessionFilter, SessionPage, SessionRow, Totals
 from lunaroute.ui.transcript import SIDE, Transcript, single, transcript

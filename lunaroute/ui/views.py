@@ -66,8 +66,8 @@ class Site:
         )
         self._templates.filters["grouped"] = _grouped
         self._templates.globals.update(
-            f=format, c=content, found=found, link=_link, named=_named, states=queries.STATES, ranges=pages.RANGES, tabs=TABS,
-            stamp=digest, database=str(source.database), login=bool(keys),
+            f=format, c=content, found=found, link=_link, named=_named, states=queries.STATES, ranges=pages.RANGES,
+            tabs=TABS, stamp=digest, database=str(source.database), login=bool(keys),
         )  # fmt: skip
 
     def render(self, name: str, request: Request | None = None, status: int = 200, **values: object) -> Response:

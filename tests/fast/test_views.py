@@ -10,6 +10,7 @@ import json
 import random
 import re
 import time
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -134,7 +135,8 @@ def test_names_and_contexts() -> None:
         seen.append((text, context))
         return []
 
-    json_edits(b'{"a":"b","list":["c",{"d":"e"},1234567],"n":7654321,"\\u0041":"f","short":12345}', note, Known(words=False))
+    body = b'{"a":"b","list":["c",{"d":"e"},1234567],"n":7654321,"\\u0041":"f","short":12345}'
+    json_edits(body, note, Known(words=False))
     assert seen == [
         (b"a", b""), (b"b", b"a"), (b"list", b""), (b"c", b"list"), (b"d", b""), (b"e", b"d"), (b"1234567", b"list"),
         (b"n", b""), (b"7654321", b"n"), (b"A", b""), (b"f", b"A"), (b"short", b""),
@@ -309,7 +311,8 @@ def test_a_text_may_begin_before_its_first_delta() -> None:
         {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "y>"}},
     ]
     body = b"".join(b"data: " + json.dumps(each).encode() + b"\n\n" for each in events)
-    assert b"x" not in b"".join(re.findall(rb'"text": "([^"]*)"', apply(body, event_edits(body, look, Known(words=False)))))
+    made = apply(body, event_edits(body, look, Known(words=False)))
+    assert b"x" not in b"".join(re.findall(rb'"text": "([^"]*)"', made))
 
 
 @given(st.binary(max_size=200))
@@ -332,7 +335,7 @@ def test_no_bytes_are_too_strange(body: bytes) -> None:
 def test_what_a_broken_stream_has_is_found_where_it_stands_whole(parts: list[bytes]) -> None:
     body = b"".join(parts)
     edits = event_edits(body, look, Known(words=False))
-    assert all(before[1] <= after[0] for before, after in zip(edits, edits[1:], strict=False))
+    assert all(before[1] <= after[0] for before, after in pairwise(edits))
     assert b"<x>" not in apply(body, edits)
 
 
@@ -358,6 +361,9 @@ def test_short_words_of_an_api_need_no_look() -> None:
         seen.append(text)
         return []
 
-    body = b'{"type":"text_delta","id":"abc123","a":"word","id":"a@b","id":"1234567","id":"abcdefghijklmnop","a b":"x","1.2.3.4":1}'
+    body = (
+        b'{"type":"text_delta","id":"abc123","a":"word","id":"a@b","id":"1234567","id":"abcdefghijklmnop",'
+        b'"a b":"x","1.2.3.4":1}'
+    )
     json_edits(body, note, Known())
     assert seen == [b"word", b"a@b", b"1234567", b"abcdefghijklmnop", b"a b", b"x", b"1.2.3.4"]

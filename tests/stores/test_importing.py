@@ -140,7 +140,8 @@ FULL = exchange(
     1, parent_session_id="p", title="t", project="/p", error="e", stop_reason="s", response_id="r", overhead_ms=1.0,
     client_version="1", reason="OK", tool_calls=[ToolCall(id="t", name="n")], tool_results=[ToolResult(id="t")],
     texts=[Text(kind="answer", text="x")], limits=[Limit(name="l")], split=Split(), cost_usd=1.0, cost_kind="api",
-    found=[Finding(place="request", kind="email", name="email", digest="d")], error_kind="k", cache_miss_reason="m", continues="c", credential="d", price_id="i",
+    found=[Finding(place="request", kind="email", name="email", digest="d")], error_kind="k", cache_miss_reason="m",
+    continues="c", credential="d", price_id="i",
     request_sha256="a", response_sha256="b", request_altered=True, response_altered=True,
 )  # fmt: skip
 

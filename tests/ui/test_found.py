@@ -11,8 +11,8 @@ from lunaroute.ui import found
 
 def row(kind: str, finer: str, place: str = "request", digest: str = "00000000", sequence: int = 14) -> FindingRow:
     return FindingRow(
-        session_id="s", place=place, kind=kind, name=finer, digest=digest, count=1, exchange_id="b-1", sequence=sequence,
-        started_at="2026-01-01 00:00:00.000",
+        session_id="s", place=place, kind=kind, name=finer, digest=digest, count=1, exchange_id="b-1",
+        sequence=sequence, started_at="2026-01-01 00:00:00.000",
     )  # fmt: skip
 
 
@@ -49,8 +49,8 @@ def test_sentences() -> None:
 
 
 def test_counts_are_of_different_values() -> None:
-    rows = [row("email", "email", digest="1"), row("email", "email", "response", "1"), row("email", "email", digest="2"),
-            row("credit_card", "visa")]  # fmt: skip
+    rows = [row("email", "email", digest="1"), row("email", "email", "response", "1"),
+            row("email", "email", digest="2"), row("credit_card", "visa")]  # fmt: skip
     assert found.counted(rows) == "2 email addresses, 1 Visa card"
     assert found.leaks(rows) == []
     many = [row("secret", name) for name in NAMES["secret"][:9]]

@@ -36,8 +36,8 @@ _WORDS = 8192
 # digests, keys of rows, what the observer itself wrote, and what is looked at in a way of its own
 _OWN = frozenset((
     *("id", "session_id", "parent_session_id", "started_at", "continues", "credential", "price_id", "cost_kind"),
-    *("cuts", "request_sha256", "response_sha256", "state", "provider", "dialect", "transport", "kind", "signal", "found"),
-    *("target", "request_headers", "response_headers", "request_body", "response_body", "split", "timings"),
+    *("cuts", "request_sha256", "response_sha256", "state", "provider", "dialect", "transport", "kind", "signal"),
+    *("found", "target", "request_headers", "response_headers", "request_body", "response_body", "split", "timings"),
 ))  # fmt: skip
 _FAILED = FAILED.decode()
 

@@ -1,4 +1,4 @@
-"""Plain detectors and plain rules, for tests of what is done with what is found. They know few forms, and those well."""
+"""Plain detectors and plain rules, for tests of what is done with what is found. They know few forms, but well."""
 
 from __future__ import annotations
 

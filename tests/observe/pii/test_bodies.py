@@ -83,8 +83,8 @@ def test_parts() -> None:
         "--b-1", 'Content-Disposition: form-data; name="purpose"', "", f"for {MAIL}",
         "--b-1", f'Content-Disposition: form-data; name="file"; filename="{MAIL}.json"',
         "Content-Type: application/json", "", '{"a": "\\u0061lice.b@corp.com", "n": 4111111111111111}',
-        "--b-1", 'Content-Disposition: form-data; name="image"; filename="a.png"', "Content-Type: image/png", "", "\x89PNG\0\1",
-        "--b-1--", "",
+        "--b-1", 'Content-Disposition: form-data; name="image"; filename="a.png"', "Content-Type: image/png", "",
+        "\x89PNG\0\1", "--b-1--", "",
     ]  # fmt: skip
     body = "\r\n".join(lines).encode("latin-1")
     kind = 'multipart/form-data; boundary="b-1"'

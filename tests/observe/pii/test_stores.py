@@ -29,10 +29,9 @@ from tests.fast.test_views import anthropic, arguments, called, chat, completion
 from tests.observe.pii.plain import SETTINGS
 from tests.stores.records import BOOT, exchange
 
-PEM = "-----BEGIN RSA PRIVATE KEY-----\n" + "\n".join(
-    random.Random(7).choices("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", k=64).__str__()[2:-2].replace("', '", "")
-    for _ in range(6)
-) + "\n-----END RSA PRIVATE KEY-----"  # fmt: skip
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+LINES = ["".join(random.Random(seed).choices(LETTERS, k=64)) for seed in range(6)]
+PEM = "\n".join(["-----BEGIN RSA PRIVATE KEY-----", *LINES, "-----END RSA PRIVATE KEY-----"])
 VALUES = [
     ("email", "anna.schmidt@firma-beispiel.de"),
     ("email", "J.Doe+tag@corp-mail.com"),
@@ -159,7 +158,8 @@ def test_requests(kept: Kept, parts: list[str | tuple[str, str]], depth: int, ch
     inner = nested(said, depth, chance)
     value = {
         "model": "m", "system": inner,
-        "messages": [{"role": "user", "content": [{"type": "text", "text": inner}]}, {"role": "user", "content": inner}],
+        "messages": [{"role": "user", "content": [{"type": "text", "text": inner}]},
+                     {"role": "user", "content": inner}],
         "metadata": {"a": [inner, {"b": inner}], "n": 7},
     }  # fmt: skip
     body = written(value, chance).encode()
