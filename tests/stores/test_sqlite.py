@@ -448,7 +448,9 @@ def test_a_database_that_is_overwritten_in_use_is_set_aside_at_the_next_writing(
     path = tmp_path / "sessions.db"
     store = SqliteStore(path, warn=said.append)
     store.open()
-    store.write([recorded.exchange(number, request_body=recorded.ask([recorded.user("x" * 5000)])) for number in (1, 2)])
+    store.write(
+        [recorded.exchange(number, request_body=recorded.ask([recorded.user("x" * 5000)])) for number in (1, 2)]
+    )
     assert store._empty_log()
     with path.open("r+b") as file:
         file.seek(4096)
