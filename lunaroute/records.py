@@ -31,6 +31,7 @@ brought it is the turn, and the one that asked for it is `background`. All other
 """
 
 TURNS = ("turn", "queued")
+"""Kinds that count as turns of a session: without side calls, and without the client's own compactions."""
 
 
 class UsagePart(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -54,7 +55,8 @@ class Usage(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     `input_tokens` keeps the vendor's figure: Anthropic's excludes what was read from or written to a cache, OpenAI's
     includes it. `thinking_tokens` and the audio classes are part of the input or output they belong to. `parts`: the
-    billed steps where the vendor lists them; they replace the top-level figures for the price, not for the counts.
+    billed steps where the vendor lists them: the counts are their sums, the price that of each by its own model.
+    `unpriced_tools`: the vendor ran tools for a fee that is not told; a price is then the least that was spent.
     """
 
     input_tokens: int | None = None
@@ -73,6 +75,7 @@ class Usage(msgspec.Struct, kw_only=True, omit_defaults=True):
     speed: str | None = None
     inference_geo: str | None = None
     partial: bool = False
+    unpriced_tools: bool = False
     parts: list[UsagePart] = msgspec.field(default_factory=list)
 
 

@@ -15,6 +15,7 @@ COMMANDS: Commands = {
     "serve": ("serve", "serve", "Run the server in the foreground (the default command)."),
     "env": ("env", "env", "Start it in the background; print what points the assistants at it."),
     "status": ("control", "status", "Say whether the server runs, and where."),
+    "top": ("top", "top", "Watch it: running requests, tokens, cost, errors."),
     "stop": ("control", "stop", "Stop the running server."),
     "restart": ("control", "restart", "Stop it and start it again in the background."),
     "logs": ("control", "logs", "Print the server's log."),
@@ -75,10 +76,10 @@ def program() -> None:
     """LunaRoute: a local proxy for AI coding assistants. Every request passes byte for byte and is recorded.
 
     \b
-        eval "$(lunaroute env)"     start it and point this shell's assistants at it
-        lunaroute                   run it in the foreground (the same as `lunaroute serve`)
-        lunaroute status            is it running, and where
-        lunaroute doctor            does traffic flow, and if not, what to do
+      eval "$(lunaroute env)"   start it and point this shell's assistants at it
+      lunaroute                 run it in the foreground (as `lunaroute serve`)
+      lunaroute status          is it running, and where
+      lunaroute doctor          does traffic flow, and if not, what to do
 
     Nothing needs to be configured. Settings: `lunaroute config show`.
     """

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from typing import Any
 
 import click
@@ -48,8 +50,11 @@ def show(config: str | None, flags: dict[str, object], as_json: bool, everything
     width = max((len(key) for key in rows), default=0)
     texts = {key: json.dumps(value, ensure_ascii=False) for key, (value, _) in rows.items()}
     middle = min(max((len(text) for text in texts.values()), default=0), 48)
-    for key, (_, origin) in rows.items():
-        click.echo(f"{key:<{width}}  {texts[key]:<{middle}}  {origin}")
+    lines = [f"{key:<{width}}  {texts[key]:<{middle}}  {origin}" for key, (_, origin) in rows.items()]
+    if sys.stdout.isatty() and max(map(len, lines), default=0) > shutil.get_terminal_size().columns:
+        lines = [f"{key}\n    {texts[key]}  ({origin})" for key, (_, origin) in rows.items()]
+    for line in lines:
+        click.echo(line)
 
 
 def _value(key: str, value: Any) -> Any:

@@ -23,9 +23,9 @@ def env(config: str | None, flags: dict[str, object], shell: str) -> None:
     and every SDK in this shell at it:
 
     \b
-        eval "$(lunaroute env)"                                    bash, zsh, dash, ksh
-        lunaroute env --shell fish | source                        fish
-        lunaroute env --shell powershell | Out-String | Invoke-Expression
+      eval "$(lunaroute env)"                 bash, zsh, dash, ksh
+      lunaroute env --shell fish | source     fish
+      lunaroute env --shell powershell | Out-String | Invoke-Expression
 
     Only these lines go to stdout; everything for people goes to stderr. The options are those of `lunaroute serve`.
     """

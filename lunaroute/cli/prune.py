@@ -49,8 +49,8 @@ def prune(
     config: str | None, dry_run: bool, older_than: float | None, max_size: float | None, rewrite: bool, as_json: bool
 ) -> None:
     """Delete now what retention would delete: exchanges and log files that are too old, then the oldest until the rest
-    is small enough. Log files of sessions that are under way stay. The server does all this by itself every ten
-    minutes. Works while the server runs."""
+    is small enough. Log files stay while an exchange in them is under way or has just ended (ten seconds). The server
+    does all this by itself every ten minutes. Works while the server runs."""
     loaded = settings(config, {})
     with desk.failing():
         if dry_run:

@@ -134,7 +134,8 @@ _FILTERS = (
     click.option("--provider", metavar="NAME", help="Sent to this provider."),
     click.option("--client", metavar="NAME", help="From this client, for instance claude-code or codex."),
     click.option("--project", metavar="FOLDER", help="Of this folder, or a folder whose path ends so."),
-    click.option("--state", type=click.Choice(queries.STATES), help="With an exchange in this state."),
+    click.option("--state", metavar="STATE", type=click.Choice(queries.STATES),
+                 help=f"With an exchange in this state: {', '.join(queries.STATES)}."),
     click.option("--min-cost", metavar="USD", type=float, help="Of a session that cost at least so much."),
     click.option("--tool", metavar="NAME", help="Of a session in which this tool was called."),
 )

@@ -63,7 +63,10 @@ def _run(loaded: Loaded, words: list[str], detached: bool) -> int:
         pid_file.write(facts)
         from lunaroute import server
 
+        told: list[str] = []
+
         def announce(ready: server.Ready) -> None:
+            told.append(ready.instance)
             pid_file.write(facts._replace(instance=ready.instance, ui=ready.ui_url, ui_error=ready.ui_error))
             if detached:
                 log.info("ready", host=host, port=port, ui=ready.ui_url, ui_error=ready.ui_error, version=__version__)
@@ -75,18 +78,18 @@ def _run(loaded: Loaded, words: list[str], detached: bool) -> int:
         since = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
         code = server.serve(loaded, announce=announce, version=__version__)
         if not detached:
-            _sum_up(loaded, since)
+            _sum_up(loaded, since, told[0] if told else None)
         return code
 
 
-def _sum_up(loaded: Loaded, since: str) -> None:
+def _sum_up(loaded: Loaded, since: str, boot_id: str | None) -> None:
     """What was recorded by this run, for whoever sits at the terminal."""
     recording = loaded.config.session_recording
     if not (recording.enabled and recording.sqlite.enabled):
         return
     from lunaroute.cli.summary import at_shutdown
 
-    text = at_shutdown(Path(recording.sqlite.path), since)
+    text = at_shutdown(Path(recording.sqlite.path), since, boot_id)
     if text is not None:
         with contextlib.suppress(OSError):  # the terminal may be gone
             click.echo(f"\n{text}")

@@ -17,10 +17,10 @@ from lunaroute.stores.statistics import Breakdown, Group, ToolFigures
 if TYPE_CHECKING:
     from rich.table import Table
 
-_NARROW = 80  # columns: below this only what matters most
+_NARROW = 100  # columns: below this only what matters most, so that no heading is cut
 _PIPE = (
     *("sessions", "requests", "errors", "input_tokens", "output_tokens", "cache_read_tokens"),
-    *("cost_usd", "cost_kind", "cost_unknown", "duration_ms"),
+    *("cost_usd", "cost_kind", "cost_unknown", "duration_ms", "usage_unknown"),
 )
 _TOOL_PIPE = ("calls", "failures", "unknown", "average_ms", "longest_ms")
 
@@ -114,9 +114,9 @@ def _groups(found: Breakdown, wide: bool) -> Table:
             "Sessions": f"{each.sessions:,}",
             "Requests": f"{each.requests:,}",
             "Errors": f"{each.errors:,}" if each.errors else "",
-            "In": format.count(each.input_tokens),
+            "In": format.least(format.count(each.input_tokens), each.usage_unknown, short=True),
             "Cached": format.count(each.cache_read_tokens),
-            "Out": format.count(each.output_tokens),
+            "Out": format.least(format.count(each.output_tokens), each.usage_unknown, short=True),
             "Avg time": format.span(each.average_ms),
             "Cost": format.cost(each.cost_usd, each.cost_kind, each.cost_unknown, short=True),
         }

@@ -16,10 +16,17 @@ from lunaroute.ui import format
 TOOLS = 12  # of one session
 
 
-def at_shutdown(database: Path, since: str) -> str | None:
-    """The summary of what was recorded since then (the database's time text); None where there is nothing to say."""
+def at_shutdown(database: Path, since: str, boot_id: str | None = None) -> str | None:
+    """The summary of what was recorded since then (the database's time text); None where there is nothing to say.
+
+    boot_id: of the run that ends. Where it recorded nothing, it was another server that wrote the database.
+    """
     try:
         with Connection(database) as db:
+            if boot_id and not db.value(
+                "SELECT 1 FROM exchanges WHERE id > ? AND id < ? LIMIT 1", [f"{boot_id}-", f"{boot_id}."]
+            ):
+                return None
             found = statistics.summary(db, since)
     except QueryError:
         return None
@@ -46,7 +53,7 @@ def cost(figures: Figures) -> str:
     if not figures.cost_unknown:
         return shown
     requests = "1 request has" if figures.cost_unknown == 1 else f"{figures.cost_unknown:,} requests have"
-    return f"{shown} ({requests} no known price)"
+    return f"{shown} ({requests} no known price, or not of all)"
 
 
 def _with_currency(shown: str) -> str:
@@ -85,8 +92,8 @@ def _figures(figures: Figures) -> list[str]:
     within = "" if figures.thinking_tokens is None else " (part of the output)"
     rows.append(("Thinking tokens", f"{format.exact(figures.thinking_tokens)}{within}"))
     silent = f"{figures.usage_unknown:,} {'request' if figures.usage_unknown == 1 else 'requests'}"
-    unknown = f" ({silent} did not tell)" if figures.usage_unknown else ""
-    rows.append(("Total tokens", f"{format.exact(figures.total_tokens)}{unknown}"))
+    unknown = f" ({silent} did not tell, or not all)" if figures.usage_unknown else ""
+    rows.append(("Total tokens", f"{format.least(format.exact(figures.total_tokens), figures.usage_unknown)}{unknown}"))
     return [f"  {name + ':':<16} {words}" for name, words in rows]
 
 

@@ -179,6 +179,7 @@ class AnthropicAnswer(Answer):
         if self._before:
             self._sum()
         _fill_split(usage)
+        _count_steps(facts.usage)
 
     # --- messages --------------------------------------------------------------------------------------
     def _start(self, message: dict[str, Any]) -> None:
@@ -390,6 +391,15 @@ def _fill_split(usage: Usage) -> None:
     long = sum(part.cache_write_1h_tokens or 0 for part in steps)
     if short + long == usage.cache_write_tokens:
         usage.cache_write_5m_tokens, usage.cache_write_1h_tokens = short, long
+
+
+def _count_steps(usage: Usage) -> None:
+    """The top level leaves out compactions, advisors and fallbacks, which are paid for like the rest: where the steps
+    are told, what was used is their sum."""
+    for name in _FIGURES:
+        told = [count for part in usage.parts if (count := getattr(part, name)) is not None]
+        if told:
+            setattr(usage, name, sum(told))
 
 
 def add(total: Usage, part: Usage) -> None:

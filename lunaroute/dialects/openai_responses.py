@@ -94,6 +94,8 @@ _TOLD = frozenset((*FINAL, "response.created", "response.in_progress", "response
 _SERVER = frozenset(
     ("web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call", "program")
 )
+# beside their tokens they cost by the call, the container or the image, which the answer's usage does not tell
+_FOR_A_FEE = frozenset(("file_search_call", "code_interpreter_call", "image_generation_call"))
 _KINDS = {"custom_tool_call": "custom", "mcp_call": "mcp"}
 _MAX_ITEMS = 16384
 
@@ -127,6 +129,7 @@ class ResponsesAnswer(Answer):
         self._final: list[Block] | None = None  # from the final event, where it tells more than the items did
         self._told: Counter[tuple[str, str, str]] = Counter()
         self._searches: int | None = None
+        self._fees = False
         self._spoken = False
         self._begun = False
 
@@ -173,6 +176,7 @@ class ResponsesAnswer(Answer):
     def close(self) -> None:
         super().close()
         self.facts.usage.web_search_requests = self._searches
+        self.facts.usage.unpriced_tools = self._fees
 
     # --- events ----------------------------------------------------------------------------------------
     def _add(self, kind: str, data: bytes) -> None:
@@ -339,7 +343,10 @@ class ResponsesAnswer(Answer):
 
     def _count(self, item: dict[str, Any]) -> None:
         """Searches are billed; opening a page that was found, or looking for words in it, is none."""
-        if item.get("type") != "web_search_call":
+        kind = str(item.get("type"))
+        hosted = kind == "shell_call" and _kind_of_call(kind, item) == "server"
+        self._fees = self._fees or hosted or kind in _FOR_A_FEE
+        if kind != "web_search_call":
             return
         searched = item.get("status") in (None, "completed") and mapping(item.get("action")).get("type") == "search"
         self._searches = (self._searches or 0) + searched

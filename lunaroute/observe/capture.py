@@ -7,6 +7,7 @@ costs recorded bytes (counted, marked) and never memory without bound.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import zstandard
 
@@ -109,7 +110,7 @@ class Capture:
             self._joined += 1
         return plain
 
-    def feed_all(self, pieces: list[bytes]) -> list[bytes]:
+    def feed_all(self, pieces: Sequence[bytes]) -> Sequence[bytes]:
         """Take some pieces; gives as many, decoded."""
         if self.coded:
             return [self.feed(piece) for piece in pieces]

@@ -95,8 +95,9 @@ class Context(msgspec.Struct, kw_only=True):
     """What all exchanges share.
 
     seen: what was said in each session. account_key: by which accounts are told apart. price: fills in what an exchange
-    cost. threads, answers, memo: what conversations and answers there have been. places: session and number of the
-    exchanges that an earlier observer had begun; running: those it had not ended.
+    cost. threads, answers, memo: what conversations and answers there have been. gaps: ns between pieces of answers,
+    until somebody takes them. places: session and number of the exchanges that an earlier observer had begun;
+    running: those it had not ended.
     """
 
     boot_id: str
@@ -110,6 +111,7 @@ class Context(msgspec.Struct, kw_only=True):
     threads: Threads = msgspec.field(default_factory=Threads)
     answers: Answers = msgspec.field(default_factory=Answers)
     memo: Memo = msgspec.field(default_factory=Memo)
+    gaps: list[int] = msgspec.field(default_factory=list)
     places: Mapping[str, tuple[str | None, int | None]] = msgspec.field(default_factory=dict)
     running: frozenset[str] = frozenset()
 
@@ -153,9 +155,7 @@ class Pending:
         self.continues: str | None = None
         self.quota: list[Limit] = []  # told in the answer itself
         self._called: list[int] = []  # when each tool call was complete
-        # of the answer, not yet read; and when each piece came
-        self._pieces: list[bytes] = []
-        self._times: list[int] = []
+        self._unread: list[tuple[int, bytes]] = []  # of the answer, with the time it came
         self._last_byte: float | None = None
         self.key: SessionKey | None = None
         self.own_session = ident
@@ -264,18 +264,17 @@ class Pending:
 
     def answer_piece(self, piece: bytes, time_ns: int) -> None:
         """Take a piece of the answer. Read later, many in one go: most tell nothing by themselves."""
-        pieces = self._pieces
-        pieces.append(piece)
-        self._times.append(time_ns)
-        if len(pieces) >= UNREAD or len(piece) > SMALL:
+        unread = self._unread
+        unread.append((time_ns, piece))
+        if len(unread) >= UNREAD or len(piece) > SMALL:
             self.digest()
 
     def digest(self) -> None:
         """Read what has come of the answer."""
-        times = self._times
-        if not times:
+        if not self._unread:
             return
-        pieces, self._pieces, self._times = self._pieces, [], []
+        times, pieces = zip(*self._unread, strict=True)
+        self._unread.clear()
         reader = self._reader
         first, told = reader.pieces, len(reader.called_at)
         if self.timings.first_body is None:
@@ -417,6 +416,7 @@ class Pending:
             self.attempts[-1].sent = bool(flags & FLAG_WRITTEN)
         self._settle_kind(facts)
         refused = self.status is not None and self.status >= 400 and self.dialect != dialects.OTHER
+        delivered = state in (State.OK, State.PROXY_ERROR)
         known = facts.model is not None or facts.response_id is not None
         unread = lost or self.response.decode_error or self.status == 101 or self.response.truncated
         if state is State.OK and (facts.error or refused):
@@ -435,8 +435,8 @@ class Pending:
         record = self._record(state, error)
         record.lost_bytes = lost
         record.truncated = record.truncated or lost > 0
-        record.overhead_ms = self._overhead()
-        record.split = split(self.timings, self.attempts, self._last_byte)
+        record.overhead_ms = self._overhead(delivered)
+        record.split = split(self.timings, self.attempts, self._last_byte, delivered)
         self._tell(record, facts, time_ns)
         self._context.price(record)
         self.request.drop()
@@ -529,16 +529,19 @@ class Pending:
         said = mapping(loads(words.encode("utf-8", "replace"))).get("title") if words.startswith("{") else words
         return text(" ".join(said.split()), 120) if isinstance(said, str) else None
 
-    def _overhead(self) -> float | None:
+    def _overhead(self, delivered: bool) -> float | None:
         """From the whole request received to the whole request sent, less what connecting took; and from the last
-        byte of the answer received to its last byte sent."""
+        byte of the answer received to its last byte sent. (An answer that was cut or given up has no last byte: what
+        followed was waiting for more.)"""
         times = self.timings
         if times.request_received is None or times.request_sent is None or len(self.attempts) != 1:
             return None
         only = self.attempts[0]
         connecting = 0.0 if only.reused else (only.connect_ms or 0.0) + (only.tls_ms or 0.0)
         before = max(0.0, times.request_sent - times.request_received - connecting)
-        after = times.done - self._last_byte if times.done is not None and self._last_byte is not None else 0.0
+        after = 0.0
+        if delivered and times.done is not None and self._last_byte is not None:
+            after = times.done - self._last_byte
         return round(before + max(0.0, after), 3)
 
     def _record(self, state: State | None, error: str | None) -> Exchange:

@@ -155,7 +155,11 @@ class Tunnel:
             self._handshake.answer_piece(event.text, event.time_ns)
             return []
         turn = self._turns[0]
-        turn.timings.response_head = turn.timings.response_head or turn.since(event.time_ns)
+        if turn.timings.response_head is None:
+            turn.timings.response_head = turn.since(event.time_ns)
+        elif event.time_ns > turn.last_ns:
+            self._context.gaps.append(event.time_ns - turn.last_ns)
+        turn.last_ns = event.time_ns
         turn.answer_piece(event.text, event.time_ns)
         if event.truncated:
             turn.digest()

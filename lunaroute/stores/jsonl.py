@@ -42,6 +42,8 @@ _PART = re.compile(r"session_.+\.jsonl(\.zst)?\.part")
 # a file that nobody wrote to for so long is closed at the next upkeep, so that it can be compressed or removed;
 # one in which an exchange is still under way has longer
 IDLE_S = 600.0
+# at an explicit request to prune it is closed sooner
+IDLE_PRUNED_S = 10.0
 _IDLE_RUNNING_S = 86_400.0
 # of a file that is closed: what it has told last, in case it is given again
 _TOLD_KEPT = 64
@@ -168,6 +170,7 @@ class JsonlStore:
         self._told: OrderedDict[str, dict[str, int]] = OrderedDict()
         self._tending: Generator[None, None, None] | None = None
         self._bytes = 0
+        self.removed = 0  # files, by retention
 
     def __repr__(self) -> str:
         return f"<JsonlStore {self.path} {len(self._files)} open files>"
@@ -302,11 +305,12 @@ class JsonlStore:
 
         A step takes milliseconds, and between steps anything may be written. Files in use stay. What fails is left as
         it is; the last step raises the first StoreError. Beginning anew gives up what was not finished.
-        keep: other bounds for this once.
+        keep: other bounds for this once, because somebody asked: then a file is in use only while an exchange in it is
+        under way, or within seconds.
         """
         if self._tending is not None:
             self._tending.close()
-        self._tending = self._tend(now, keep or self.keep)
+        self._tending = self._tend(now, keep or self.keep, IDLE_S if keep is None else IDLE_PRUNED_S)
         return self._tending
 
     @property
@@ -368,8 +372,8 @@ class JsonlStore:
         """Whether upkeep should come early: more is kept than may be."""
         return self._max_bytes is not None and self._bytes > self._max_bytes
 
-    def _tend(self, now: float, keep: Keep) -> Generator[None, None, None]:
-        self._close_idle()
+    def _tend(self, now: float, keep: Keep, idle_s: float) -> Generator[None, None, None]:
+        self._close_idle(idle_s)
         failed: list[StoreError] = []
         found: list[Found] = []
         for day in self._days():
@@ -390,11 +394,11 @@ class JsonlStore:
         if failed:
             raise failed[0]
 
-    def _close_idle(self) -> None:
+    def _close_idle(self, idle_s: float) -> None:
         now = self._clock()
         for session, file in list(self._files.items()):
             running = 1 in file.told.values()
-            if now - file.used > (_IDLE_RUNNING_S if running else IDLE_S):
+            if now - file.used > (_IDLE_RUNNING_S if running else idle_s):
                 self._shut(session)
 
     def _look(self, day: Path, found: list[Found]) -> Iterator[None]:
@@ -444,6 +448,7 @@ class JsonlStore:
         except OSError as error:
             raise StoreError(f"cannot remove the old file {each.path}: {error.strerror}") from None
         self._bytes -= each.size
+        self.removed += 1
         session = each.path.name.removeprefix("session_").partition(".jsonl")[0]
         self._paths.pop(session, None)
 

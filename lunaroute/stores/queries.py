@@ -74,7 +74,8 @@ def since(text: str, now: datetime) -> str:
             moment = datetime.fromisoformat(text.strip()).astimezone(UTC)
         except (ValueError, OverflowError):
             raise BadQuestion("A time is written as 30m, 2h, 7d, 4w or as 2026-01-31 or 2026-01-31T14:00.") from None
-    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+    # nothing is older, and years of less than four digits do not compare
+    return max(moment.astimezone(UTC), datetime(1970, 1, 1, tzinfo=UTC)).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def list_sessions(

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from lunaroute._fast.words import words_once
 from lunaroute.errors import StoreError
 from lunaroute.stores import packs
+from lunaroute.stores.sums import resum
 
 STEP_S = 0.03  # after so long no further exchange is begun in one step
 # the index is a partial one, and only used where the statement says so too
@@ -50,7 +51,8 @@ class Removal:
         self.touched: set[str] = set()
 
     def remove(self, rows: Iterable[int], seconds: float = STEP_S) -> int:
-        """Remove exchanges by their number, in order until the time is over, and sessions that have none left."""
+        """Remove exchanges by their number, in order until the time is over, and sessions that have none left; the sums
+        of a session are then those of what is left."""
         until = time.monotonic() + seconds
         dead: list[int] = []
         for row in rows:
@@ -58,10 +60,14 @@ class Removal:
             dead.append(row)
             if time.monotonic() > until:
                 break
+        left = []
         for session in self.touched:
             if not self._db.execute("SELECT 1 FROM exchanges WHERE session_id = ? LIMIT 1", (session,)).fetchone():
                 self._db.execute("DELETE FROM sessions WHERE session_id = ?", (session,))
                 self._db.execute("DELETE FROM tool_calls WHERE session_id = ?", (session,))
+            else:
+                left.append(session)
+        resum(self._db, left)
         self._sweep(dead)
         return len(dead)
 

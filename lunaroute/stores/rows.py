@@ -10,8 +10,9 @@ import msgspec
 class SessionRow(msgspec.Struct, kw_only=True):
     """One session with its sums. `running`: exchanges of it that have no end yet.
 
-    requests: all of them; turns: without side calls. usage_unknown, cost_unknown: priced exchanges whose tokens or
-    dollars are not in the sums because nobody told them.
+    All sums are those of the exchanges that are kept. requests: all of them; turns: without side calls and compactions.
+    usage_unknown, cost_unknown: priced exchanges whose tokens or dollars are not, or not wholly, in the sums because
+    nobody told them: the sums are then the least that was used.
     """
 
     session_id: str
@@ -183,6 +184,7 @@ class Totals(msgspec.Struct, kw_only=True):
     input_tokens: int = 0
     output_tokens: int = 0
     cache_read_tokens: int = 0
+    usage_unknown: int = 0
     cost_usd: float = 0.0
     cost_unknown: int = 0
 

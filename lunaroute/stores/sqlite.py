@@ -87,6 +87,7 @@ class SqliteStore:
         self._written = (0, 0)  # the file's time and size after our own last writing
         self._unmerged = upkeep.Unmerged()
         self.refused = 0  # records that no database can take
+        self.removed = 0  # exchanges, by retention
 
     def locate_by(self, locate: Callable[[str, int], str | None]) -> None:
         """Tell where a session's JSONL file is."""
@@ -121,7 +122,9 @@ class SqliteStore:
 
     def _connect(self) -> None:
         os.close(open_private(self.path, os.O_RDWR | os.O_CREAT))
-        connection = sqlite3.connect(self.path, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000)
+        connection = sqlite3.connect(
+            self.path, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000, check_same_thread=False
+        )
         try:
             if schema.check(connection) == 0:
                 connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
@@ -334,7 +337,13 @@ class SqliteStore:
     def tend_steps(self, now: float, keep: upkeep.Keep | None = None) -> Iterator[upkeep.Progress]:
         """Retention by age and size, in steps; `keep`: other bounds for this once."""
         age, size = keep or self.keep
-        yield from self._guarded(upkeep.trim(self._transaction, now, age, size, self._writing.forget, self._unmerged))
+        done = 0
+        for step in self._guarded(
+            upkeep.trim(self._transaction, now, age, size, self._writing.forget, self._unmerged)
+        ):
+            self.removed += step.done - done
+            done = step.done
+            yield step
         if self._unwiped:
             yield from self._guarded(self._wipe(upkeep.wipe(self._transaction)))
         self._empty_log()

@@ -4,7 +4,7 @@ Values only; how they look is cli/summary.py. An unknown is None and is counted,
 figures are of the exchanges that began in it, not of whole sessions, so that a server's own run can be told apart.
 
 Written for speed: without an index that would cost every write, 100,000 wide rows are read whole. So few columns are
-asked for where rows are grouped, CASE ends at what is nearly always so, and handshakes are left out by WHERE.
+asked for where rows are grouped, and handshakes are left out by WHERE. How exchanges are counted: stores/sums.py.
 """
 
 from __future__ import annotations
@@ -15,10 +15,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from lunaroute.records import PAID
-from lunaroute.stores import queries
+from lunaroute.stores import queries, sums
 from lunaroute.stores.readonly import BadQuestion, Connection
-from lunaroute.stores.writing import ERRORS
 
 LIMIT = 10  # sessions of a summary
 ROWS_LIMIT = 500
@@ -31,8 +29,9 @@ class Figures(msgspec.Struct, kw_only=True):
     ended: the requests that took the time in duration_ms and overhead_ms.
 
     total_tokens: all that were processed: input with what a cache gave or took, and output (thinking is part of it).
-    usage_unknown, cost_unknown: priced exchanges that are not in the tokens or dollars. cost_kind: api, api_equivalent
-    or mixed. duration_ms, overhead_ms: sums, the second None where nothing of it is known.
+    usage_unknown, cost_unknown: priced exchanges that are not, or not wholly, in the tokens or dollars: with any of
+    them these are the least. cost_kind: api, api_equivalent or mixed. duration_ms, overhead_ms: sums, the second None
+    where nothing of it is known.
     """
 
     requests: int = 0
@@ -119,6 +118,7 @@ class Group(msgspec.Struct, kw_only=True):
     input_tokens: int | None = None
     output_tokens: int | None = None
     cache_read_tokens: int | None = None
+    usage_unknown: int = 0
     cost_usd: float | None = None
     cost_kind: str | None = None
     cost_unknown: int = 0
@@ -144,38 +144,12 @@ class Breakdown(msgspec.Struct, kw_only=True):
     left_out: int = 0
 
 
-def _among(values: Any) -> str:
-    return "(" + ", ".join(f"'{value}'" for value in sorted(values)) + ")"
-
-
-_BILLED = f"e.state IS NOT NULL AND e.kind IN {_among(PAID)}"
 _CACHED = (
     "sum(CASE WHEN {0}dialect = 'anthropic' "
     "THEN ifnull({0}cache_read_tokens, 0) + ifnull({0}cache_write_tokens, 0) END)"
 )
-_FEW: Mapping[str, str] = {
-    "requests": "count(*)",
-    "ended": "count(e.duration_ms)",
-    "errors": "sum(CASE e.state WHEN 'ok' THEN 0 ELSE "
-    f"ifnull(e.state IN {_among(state.value for state in ERRORS)}, 0) END)",
-    "input_tokens": "sum(e.input_tokens)",
-    "output_tokens": "sum(e.output_tokens)",
-    "cache_read_tokens": "sum(e.cache_read_tokens)",
-    "cost_usd": "sum(e.cost_usd)",
-    "least_kind": "min(e.cost_kind)",
-    "most_kind": "max(e.cost_kind)",
-    "cost_unknown": f"sum(CASE WHEN e.cost_usd IS NULL THEN {_BILLED} ELSE 0 END)",
-    "duration_ms": "sum(e.duration_ms)",
-}
-_MANY: Mapping[str, str] = {
-    **_FEW,
-    "turns": "sum(CASE e.kind WHEN 'turn' THEN 1 WHEN 'queued' THEN 1 WHEN 'compaction' THEN 1 ELSE 0 END)",
-    "thinking_tokens": "sum(e.thinking_tokens)",
-    "cache_write_tokens": "sum(e.cache_write_tokens)",
-    "beside_input": _CACHED.format("e."),
-    "usage_unknown": f"sum(CASE e.usage_state WHEN 'complete' THEN 0 WHEN 'unknown' THEN {_BILLED} ELSE 0 END)",
-    "overhead_ms": "sum(e.overhead_ms)",
-}
+_FEW = sums.FEW
+_MANY: Mapping[str, str] = {**sums.MANY, "beside_input": _CACHED.format("e.")}
 # the same out of what the store keeps summed per session
 _KEPT = {name: f"sum({name})" for name in _MANY} | {
     "ended": "sum(requests) - (SELECT count(*) FROM exchanges WHERE state IS NULL AND session_id IN (SELECT session_id "
@@ -207,8 +181,10 @@ def summary(db: Connection, since: str | None = None, until: str | None = None, 
     found.total, found.session_count = _total(db, since, until)
     newest = _newest(db, since, until, max(0, min(limit, ROWS_LIMIT)))
     where.append(f"e.session_id IN ({', '.join('?' * len(newest))})")
-    sums = db.rows(f"SELECT e.session_id AS session_id, {_listed(_MANY)} {_from(where)} GROUP BY 1", [*values, *newest])
-    figures = {row["session_id"]: _figures(row) for row in sums}
+    found_sums = db.rows(
+        f"SELECT e.session_id AS session_id, {_listed(_MANY)} {_from(where)} GROUP BY 1", [*values, *newest]
+    )
+    figures = {row["session_id"]: _figures(row) for row in found_sums}
     found.sessions = [
         SessionFigures(
             session_id=session_id, title=row["title"], client=row["client"], model=row["model"],
@@ -257,8 +233,8 @@ def breakdown(
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------
-def _listed(sums: Mapping[str, str]) -> str:
-    return ", ".join(f"{sql} AS {name}" for name, sql in sums.items())
+def _listed(of: Mapping[str, str]) -> str:
+    return ", ".join(f"{sql} AS {name}" for name, sql in of.items())
 
 
 def _from(where: list[str]) -> str:
@@ -279,8 +255,8 @@ def _total(db: Connection, since: str | None, until: str | None) -> tuple[Figure
     """All of a range, and how many sessions: those that lie in it whole as the store has them summed, the rest anew."""
     edges = [queries.bindable(since or ""), queries.bindable(until or "9999")]
     inside, touched = "started_at >= ? AND last_at < ?", "last_at >= ? AND started_at < ?"
-    sums = _listed(_KEPT).format(inside=inside)
-    kept = db.rows(f"SELECT {sums}, count(*) AS sessions FROM sessions WHERE {inside}", [*edges, *edges])[0]
+    kept_sums = _listed(_KEPT).format(inside=inside)
+    kept = db.rows(f"SELECT {kept_sums}, count(*) AS sessions FROM sessions WHERE {inside}", [*edges, *edges])[0]
     total, sessions = _figures(kept), kept["sessions"]
     if since or until:
         where, values = _range(since, until)

@@ -11,9 +11,9 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from lunaroute.records import PAID
 from lunaroute.stores import packs
 from lunaroute.stores.removal import Removal, shelf_of
+from lunaroute.stores.sums import resum
 from lunaroute.stores.writing import FACETS, usage_from
 
 STEP = 32  # exchanges of a step, if there is time
@@ -22,6 +22,7 @@ MERGED_SHARE = 8  # of the exchanges: after so many removed ones the index is me
 PRICED_STEP = 400
 PAGES = 256  # that a step gives back to the file system
 SPARE = 0.03
+NEAR = 0.95  # of the size bound: with what is spare in the file that is below it
 LOW = 0.9  # of the size bound: what is taken out at once, so that not every record is followed by an upkeep
 Transaction = Callable[[], contextlib.AbstractContextManager[sqlite3.Connection]]
 
@@ -76,6 +77,25 @@ def expired(connection: sqlite3.Connection, before_ns: int, limit: int) -> list[
     ]
 
 
+def _oldest(connection: sqlite3.Connection, too_much: float) -> tuple[list[int], int]:
+    """The oldest exchanges that take about so much together, but no more of them than a step takes; and how much.
+
+    An estimate: the words of a pack are in the index too, and the first body of a conversation is not in its pack.
+    """
+    rows, size = list[int](), 0
+    for row, more in connection.execute(
+        "SELECT row, max(4 * ifnull(length(data), 0), CASE WHEN base = 0 THEN ifnull(request_bytes, 0) "
+        "+ ifnull(response_bytes, 0) ELSE 0 END) FROM exchanges LEFT JOIN packs ON exchange = row "
+        "WHERE state IS NOT NULL ORDER BY started_ns LIMIT ?",
+        (STEP,),
+    ):
+        if rows and size + more > too_much:
+            break
+        rows.append(row)
+        size += more or 0
+    return rows, size
+
+
 def trim(
     transaction: Transaction,
     now: float,
@@ -87,28 +107,39 @@ def trim(
     """Retention: what is too old, then the oldest until the rest is small enough; then the file really shrinks."""
     done = 0
     before = int((now - max_age_days * 86400) * 1e9) if max_age_days is not None else 0
-    bound = max_bytes
+    # bytes that are still to go, by estimate; None: it has not been looked whether there is too much
+    excess: float | None = None
+    enough = 1.0  # of the size bound: what may stay
     with transaction() as connection:
         share = connection.execute("SELECT count(*) FROM exchanges").fetchone()[0] // MERGED_SHARE
     while True:
+        removed = size = 0
         with transaction() as connection:
-            rows = expired(connection, before, STEP)
-            if not rows and bound is not None and used_bytes(connection) > bound:
-                bound = int((max_bytes or 0) * LOW)
-                rows = expired(connection, 1 << 62, STEP)
+            rows, used = expired(connection, before, STEP), used_bytes(connection)
+            if not rows and max_bytes is not None:
+                if excess is None:
+                    excess = used - LOW * max_bytes if used > enough * max_bytes else 0.0
+                    enough = NEAR if excess > 0 else enough
+                if min(excess, used - LOW * max_bytes) > 0:
+                    rows, size = _oldest(connection, min(excess, used - LOW * max_bytes))
             if rows:
                 removal = Removal(connection)
                 removed = removal.remove(rows)
                 touched(removal.touched)
-        if not rows:
-            break
+        if excess is not None and rows:
+            excess -= max(1.0, size * removed / len(rows))
         done += removed
         unmerged.exchanges += removed
-        yield Progress(done, done)
-        if unmerged.exchanges > share:
+        if rows:
+            yield Progress(done, done)
+        full = max_bytes is not None and used > enough * max_bytes
+        if unmerged.exchanges > share or (not rows and full and unmerged.exchanges):
             # what was removed is still in the index, twice now: it counts for the size, and more would go than must
             yield from merge(transaction, done)
             unmerged.exchanges = 0
+            excess = None
+        elif not rows:
+            break
     yield from merge(transaction, done, all_of_it=False)
     yield from shrink(transaction, done)
 
@@ -265,11 +296,5 @@ def reprice(transaction: Transaction, price: Price, *, dry_run: bool = False) ->
 def _resum(transaction: Transaction, sessions: list[str]) -> Iterator[Progress]:
     for at in range(0, len(sessions), STEP):
         with transaction() as connection:
-            connection.executemany(
-                "UPDATE sessions SET cost_usd = (SELECT sum(cost_usd) FROM exchanges WHERE session_id = ?1), "
-                "cost_unknown = (SELECT count(*) FROM exchanges WHERE session_id = ?1 AND cost_usd IS NULL AND "
-                f"state IS NOT NULL AND kind IN ({', '.join(map(repr, sorted(PAID)))}) AND "
-                "(status IS NULL OR status < 400)) WHERE session_id = ?1",
-                [(session,) for session in sessions[at : at + STEP]],
-            )
+            resum(connection, sessions[at : at + STEP])
         yield Progress(at, len(sessions))

@@ -19,22 +19,20 @@ import msgspec
 from lunaroute._fast.words import words_once
 from lunaroute.errors import StoreError
 from lunaroute.records import (
-    PAID,
     TURNS,
     Closed,
     Exchange,
     Opened,
     Record,
     Split,
-    State,
     ToolCall,
     ToolResult,
     Usage,
     UsagePart,
 )
 from lunaroute.stores import packs
+from lunaroute.stores.sums import COMPLETE, ERRORS, FEES, PARTIAL, UNKNOWN, unknowns
 
-ERRORS = (State.UPSTREAM_ERROR, State.TIMEOUT, State.PROXY_ERROR, State.INTERRUPTED)
 ARGUMENTS_KEPT = 64  # characters of a tool call's arguments in its row; all of them are in the pack
 _SUMMED = ("input_tokens", "output_tokens", "thinking_tokens", "cache_read_tokens", "cache_write_tokens")
 _summed, _NOTHING = attrgetter(*_SUMMED), (None,) * len(_SUMMED)
@@ -63,10 +61,14 @@ _told_more = msgspec.json.Decoder(UsageMore)
 
 
 def usage_state(usage: Usage) -> str:
-    """`unknown` where no figure was told, `partial` where the answer was cut, else `complete`."""
+    """`unknown` where no figure was told, `partial` where the answer was cut or told only one side, `fees` where all
+    tokens were told but not what tools of the vendor took beside them, else `complete`."""
     if _summed(usage) == _NOTHING:
-        return "unknown"
-    return "partial" if usage.partial else "complete"
+        return UNKNOWN
+    half = (usage.input_tokens is None or usage.output_tokens is None) and not usage.parts
+    if usage.partial or half:
+        return PARTIAL
+    return FEES if usage.unpriced_tools else COMPLETE
 
 
 def usage_more(usage: Usage) -> str | None:
@@ -84,7 +86,8 @@ def usage_from(row: Mapping[str, Any]) -> Usage:
     return Usage(
         **{name: row[name] for name in (*_COUNTED, "service_tier")},
         **{name: getattr(more, name) for name in UsageMore.__struct_fields__},
-        partial=row["usage_state"] == "partial",
+        partial=row["usage_state"] == PARTIAL,
+        unpriced_tools=row["usage_state"] == FEES,
     )
 
 
@@ -179,8 +182,8 @@ _ABANDON = (
     "UPDATE exchanges SET state = ?, error = ?, usage_state = 'unknown', truncated = 1 WHERE id = ? AND state IS NULL"
 )
 _ABANDONED = (
-    "UPDATE sessions SET errors = errors + ?1, usage_unknown = usage_unknown + ?2, cost_unknown = cost_unknown + ?2 "
-    "WHERE session_id = ?3"
+    "UPDATE sessions SET errors = errors + ?1, usage_unknown = usage_unknown + ?2, cost_unknown = cost_unknown + ?3 "
+    "WHERE session_id = ?4"
 )
 _PACK = "INSERT INTO packs (exchange, base, data) VALUES (?, ?, ?)"
 _ATTEMPT = "INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -306,11 +309,11 @@ class Writing:
     def abandon(self, connection: sqlite3.Connection, closed: Closed) -> None:
         """The end of an exchange of which nothing else is known."""
         if connection.execute(_ABANDON, (closed.state.value, closed.error, closed.id)).rowcount:
-            session, kind = connection.execute(
-                "SELECT session_id, kind FROM exchanges WHERE id = ?", (closed.id,)
+            session, kind, status = connection.execute(
+                "SELECT session_id, kind, status FROM exchanges WHERE id = ?", (closed.id,)
             ).fetchone()
             counted = int(closed.state in ERRORS and kind != "handshake")
-            connection.execute(_ABANDONED, (counted, int(kind in PAID), session))
+            connection.execute(_ABANDONED, (counted, *unknowns(kind, status, UNKNOWN, None), session))
 
     # --- one exchange -----------------------------------------------------------------------------
     def _exchange(self, connection: sqlite3.Connection, exchange: Exchange) -> None:
@@ -387,11 +390,10 @@ class Writing:
         )
         if not ended:
             values.update({name: None for name in _ADDED})
-        elif exchange.kind in PAID and exchange.status != 101:
-            values["usage_unknown"] = int(row["usage_state"] == "unknown")
-            # a refusal costs nothing, whether or not somebody says so
-            refused = exchange.status is not None and exchange.status >= 400
-            values["cost_unknown"] = int(exchange.cost_usd is None and not refused)
+        else:
+            values["usage_unknown"], values["cost_unknown"] = unknowns(
+                exchange.kind, exchange.status, row["usage_state"], exchange.cost_usd
+            )
         return values
 
     def _pack(self, connection: sqlite3.Connection, exchange: Exchange, number: int) -> None:

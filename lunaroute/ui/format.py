@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from lunaroute.stores.rows import ExchangeRow
+from lunaroute.stores.sums import LEAST, PARTIAL
 
 STATES = {
     "ok": "OK",
@@ -50,6 +51,11 @@ def count(number: int | None) -> str:
             short = number / unit
             return f"{short:.1f}{mark}" if short < 9.95 else f"{short:,.0f}{mark}"
     return str(number)
+
+
+def least(shown: str, unknown: int | None, short: bool = False) -> str:
+    """A figure as it is shown, said to be less than all where some is unknown. short: ≥ for the words."""
+    return f"{'≥' if short else 'at least '}{shown}" if unknown and shown != UNKNOWN else shown
 
 
 def exact(number: int | float | None) -> str:
@@ -152,10 +158,10 @@ def client(name: str | None) -> str:
 
 def turn(row: ExchangeRow) -> str:
     """A turn in a line: its number, model, tokens, time, and its cost and state where there is something to say."""
-    used = f"{count(row.input_tokens)} tokens in, {count(row.output_tokens)} out"
+    used = least(f"{count(row.input_tokens)} tokens in, {count(row.output_tokens)} out", row.usage_state == PARTIAL)
     told = [f"#{row.sequence}", row.model_used or row.model_requested, used, span(row.duration_ms)]
     if row.cost_usd is not None:
-        told.append(cost(row.cost_usd, row.cost_kind))
+        told.append(cost(row.cost_usd, row.cost_kind, int(row.usage_state in LEAST)))
     if row.state != "ok":
         told.append(state(row.state))
     return " · ".join(word for word in told if word)

@@ -107,6 +107,16 @@ def test_status(home: Path, port: int, server: int) -> None:
     assert rows["database"] == str(home / "sessions.db")
     facts = json.loads(run("status", "--port", str(port), "--json").output)
     assert (facts["running"], facts["pid"], facts["problem"]) == (True, server, None)
+    # how large the record is, and what retention lets it be
+    (home / "sessions.db").write_bytes(b"x" * 3_000_000)
+    (home / "sessions" / "2026-01-31").mkdir(parents=True)
+    (home / "sessions" / "2026-01-31" / "session_a.jsonl").write_bytes(b"x" * 2000)
+    lines = run("status", "--port", str(port)).output.splitlines()
+    assert "            3.0 MB of at most 1.1 GB, of the last 30 days" in lines
+    assert "            2.0 kB of at most 1.1 GB, of the last 30 days" in lines
+    kept = json.loads(run("status", "--port", str(port), "--json").output)["kept"]
+    assert kept["database"] == {"bytes": 3_000_000, "max_bytes": 1 << 30, "max_age_days": 30}
+    assert kept["sessions"] == {"bytes": 2000, "max_bytes": 1 << 30, "max_age_days": 30}
 
 
 def test_status_without_a_server(home: Path, port: int) -> None:

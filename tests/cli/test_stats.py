@@ -90,9 +90,9 @@ def test_several_sessions_have_a_total(tmp_path: Path) -> None:
     text = run(recorded.write(tmp_path / "db", made)).stdout
     assert text.count("Session: ") == 10 and "All 12 sessions, the newest 10 are above\n  Requests:        12" in text
     assert text.endswith(
-        "Estimated cost: at least $0.11 USD, API-equivalent (1 request has no known price)\n"
+        "Estimated cost: at least $0.11 USD, API-equivalent (1 request has no known price, or not of all)\n"
     )
-    assert "Cost: unknown (1 request has no known price)" in text
+    assert "Cost: unknown (1 request has no known price, or not of all)" in text
     assert run(tmp_path / "db", "--limit", "0").stdout.count("Session: ") == 0
 
 

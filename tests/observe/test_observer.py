@@ -84,6 +84,13 @@ def last_byte_of(reply: bytes) -> float:
     return 11.0 + (len(reply) - 1) // 64
 
 
+def test_gaps_are_between_pieces_that_came_apart() -> None:
+    gaps: list[int] = []
+    begun = post(1, "/v1/messages", ask(), b"")[:-1]  # up to the head, at 10 ms
+    run(observer(gaps=gaps), [*begun, *((tap.RESPONSE_BODY, 1, at * MS, b"x") for at in (10, 10, 13, 53))])
+    assert gaps == [3 * MS, 40 * MS]
+
+
 @pytest.mark.parametrize("size", [1, 7, 4096])
 def test_pieces_make_no_difference(size: int) -> None:
     whole = last(run(observer(), post(1, "/v1/messages", ask(), message(), pieces=1 << 20)))

@@ -91,6 +91,33 @@ def test_the_parts(
     assert tuple(getattr(found, name) for name in PARTS) == parts
 
 
+# what was cut, given up or waited for in vain had nothing left to deliver: (timings, last byte, the seven parts)
+CUT: dict[str, tuple[dict[str, float], float | None, tuple[float | None, ...]]] = {
+    "within the answer": (WHOLE, 200.0, (5.0, None, 4.0, 91.0, 50.0, 360.0, None)),
+    "before any content": (without("first_content"), 101.0, (5.0, None, 4.0, 91.0, None, 410.0, None)),
+    "behind the head": (without("first_body", "first_content"), None, (5.0, None, 4.0, 91.0, None, 410.0, None)),
+    "before the head": (
+        without("response_head", "first_body", "first_content"),
+        None,
+        (5.0, None, 4.0, 501.0, None, None, None),
+    ),
+    "while sending": (
+        without("request_sent", "response_head", "first_body", "first_content"),
+        None,
+        (5.0, None, 505.0, None, None, None, None),
+    ),
+}
+
+
+@pytest.mark.parametrize(("timings", "last", "parts"), CUT.values(), ids=CUT)
+def test_waiting_for_more_is_not_the_proxys_time(
+    timings: dict[str, float], last: float | None, parts: tuple[float | None, ...]
+) -> None:
+    found = split(Timings(**timings), [attempt(reused=True)], last, delivered=False)
+    assert found is not None
+    assert tuple(getattr(found, name) for name in PARTS) == parts
+
+
 def test_without_an_end_nothing_is_known() -> None:
     assert split(Timings(**without("done")), [attempt()], 5.0) is None
 
@@ -103,11 +130,12 @@ moments = st.none() | st.floats(0, 1e6)
     st.floats(0, 1e6),
     moments,
     st.lists(st.builds(attempt, reused=st.booleans(), connect_ms=moments, tls_ms=moments), max_size=3),
+    st.booleans(),
 )
 def test_the_parts_add_up_and_none_is_negative(
-    timings: dict[str, float | None], done: float, last: float | None, attempts: list[Attempt]
+    timings: dict[str, float | None], done: float, last: float | None, attempts: list[Attempt], delivered: bool
 ) -> None:
-    found = split(Timings(**timings, done=done), attempts, last)
+    found = split(Timings(**timings, done=done), attempts, last, delivered)
     assert found is not None
     values = [value for name in PARTS if (value := getattr(found, name)) is not None]
     assert all(value >= 0 for value in values)

@@ -23,6 +23,7 @@ from lunaroute.errors import StoreError
 from lunaroute.records import Closed, Exchange, State
 from lunaroute.stores import jsonl, lines, reading
 from lunaroute.stores.jsonl import JsonlStore
+from lunaroute.stores.upkeep import Keep
 from tests.stores.records import BOOT, START_NS, exchange, opened
 
 DAY = time.strftime("%Y-%m-%d", time.localtime(START_NS // 10**9))
@@ -326,6 +327,7 @@ def test_size_takes_the_oldest_first(tmp_path: Path) -> None:
     files = [old_file(made.folder, f"2026-11-0{n}", str(n), 10 - n, 400_000) for n in range(1, 6)]
     made.store.tend(NOW)
     assert [f.exists() for f in files] == [False, False, False, True, True]
+    assert made.store.removed == 3
 
 
 def test_both_limits_together_and_none(tmp_path: Path) -> None:
@@ -394,6 +396,25 @@ def test_a_file_with_a_running_exchange_is_not_closed_while_it_is_idle(tmp_path:
     now[0] = 90_000.0
     made.store.tend(NOW)
     assert names(made.folder) == []
+
+
+def test_when_asked_to_prune_files_go_that_rest_for_seconds(tmp_path: Path) -> None:
+    now = [0.0]
+    made = Made(tmp_path / "s", max_size_mb=1, clock=lambda: now[0])
+    for number in range(1, 5):
+        body = b'{"n":"' + b"x" * 400_000 + b'"}'
+        made.store.write([exchange(number, session_id=f"sess-{number}", request_body=body)])
+        os.utime(made.path(f"sess-{number}"), (number, number))
+    made.store.write([exchange(5, None, session_id="sess-1")])
+    os.utime(made.path("sess-1"), (1, 1))
+    now[0] = jsonl.IDLE_PRUNED_S + 1
+    made.store.tend(NOW)
+    assert len(names(made.folder)) == 4, "by itself upkeep leaves them alone for longer"
+    made.store.write([exchange(6, session_id="sess-4")])
+    for _ in made.store.tend_steps(NOW, Keep(None, 300_000)):
+        pass
+    # one has a running exchange, one was just written to
+    assert names(made.folder) == ["session_sess-1.jsonl", "session_sess-4.jsonl"]
 
 
 def test_a_closed_file_remembers_what_it_told(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,7 +118,8 @@ def test_sums_of_a_session(made: Made) -> None:
         ]
     )
     row = made.row("SELECT * FROM sessions")
-    assert (row["requests"], row["errors"], row["usage_unknown"]) == (5, 1, 1)
+    # not told at all, cut, and only one side told
+    assert (row["requests"], row["errors"], row["usage_unknown"]) == (5, 1, 3)
     assert (row["input_tokens"], row["output_tokens"], row["thinking_tokens"]) == (15, 5, None)
     assert (row["model_used"], row["title"]) == ("claude-opus-5-5-2026", "A name")
     assert row["duration_ms"] == 1250.0

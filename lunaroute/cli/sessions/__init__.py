@@ -28,7 +28,7 @@ def sessions() -> None:
     """List, read, search, export, delete and import what was recorded.
 
     \b
-        lunaroute sessions list --since 7d --sort cost    what the last week's dearest sessions were
-        lunaroute sessions show 1a2b3c4d                  one of them, as a conversation
-        lunaroute sessions search "connection reset"      where that was said
+      lunaroute sessions list --since 7d --sort cost   the dearest of a week
+      lunaroute sessions show 1a2b3c4d                 one, as a conversation
+      lunaroute sessions search "connection reset"     where that was said
     """

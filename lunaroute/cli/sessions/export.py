@@ -36,7 +36,7 @@ def export(config: str | None, db: str | None, form: str, output: str | None, fo
     """Write the session ID (or the beginning of its id) to a file that only you can read.
 
     \b
-        html    one page to read, keep or print; nothing in it can act or load anything
+        html    one page to read, keep or print; nothing in it acts or loads
         md      Markdown
         har     HTTP Archive 1.2: each request and answer with its times
         jsonl   the lines of LunaRoute's own log files

@@ -32,7 +32,8 @@ _FIGURES = ("Req.", "In", "Out", "Cost", "Active")
 @record.database_options
 @click.option("--limit", "-n", type=click.IntRange(1, queries.PAGE_LIMIT), default=20, help="How many.  [default: 20]")
 @record.filter_options
-@click.option("--sort", type=click.Choice(list(queries.SORTS)), default="last", help="By what.  [default: last]")
+@click.option("--sort", metavar="WHAT", type=click.Choice(list(queries.SORTS)), default="last",
+              help=f"By {', '.join(queries.SORTS)}.  [default: last]")
 @click.option("--reverse", is_flag=True, help="The other way round: the oldest or the least first.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 @click.argument("words", nargs=-1)
@@ -40,7 +41,7 @@ def list_(config: str | None, db: str | None, words: tuple[str, ...], **asked: A
     """List sessions, the newest first; with WORDS those that have all of them in title, model, client or id.
 
     A session is in a time by when it was last active. Costs: ~ is what an API would have taken for a subscription's
-    traffic, ≥ means that some of the session has no known price.
+    traffic, ≥ means that some of the session told no usage or has no known price, or not of all.
     """
     wanted = record.wanted(words, asked)
     with record.database(config, db) as connection:
@@ -93,8 +94,8 @@ def _table(rows: list[SessionRow], totals: Totals) -> None:
             "Client": Text(inert(format.client(row.client))),
             "Model": Text(inert(row.model_used or row.model_requested or format.UNKNOWN)),
             "Req.": Text(str(row.requests)),
-            "In": Text(format.count(row.input_tokens)),
-            "Out": Text(format.count(row.output_tokens)),
+            "In": Text(format.least(format.count(row.input_tokens), row.usage_unknown, short=True)),
+            "Out": Text(format.least(format.count(row.output_tokens), row.usage_unknown, short=True)),
             "Cost": Text(format.cost(row.cost_usd, row.cost_kind, row.cost_unknown, short=True)),
             "Active": Text(format.when(row.last_at, now)),
         }

@@ -127,6 +127,7 @@ class _Printer:
         requests = f"{row.requests} {'request' if row.requests == 1 else 'requests'}"
         errors = f"{row.errors} {'error' if row.errors == 1 else 'errors'}" if row.errors else ""
         tokens = f"{format.exact(row.input_tokens)} tokens in, {format.exact(row.output_tokens)} out"
+        tokens = format.least(tokens, row.usage_unknown)
         cached = f"{format.exact(row.cache_read_tokens)} from the cache" if row.cache_read_tokens else ""
         cost = f"cost {format.cost(row.cost_usd, row.cost_kind, row.cost_unknown)}"
         who = [format.client(row.client), row.model_used or row.model_requested]

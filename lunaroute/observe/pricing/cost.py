@@ -46,7 +46,8 @@ class CostLine(msgspec.Struct, kw_only=True):
 class Cost(msgspec.Struct, kw_only=True):
     """usd: None where unknown, and `unknown` says why. price_id: the rows it was worked out from.
 
-    partial: an answer was cut or told only one side, so that `usd` is what is known to have been spent: a lower bound.
+    partial: an answer was cut, told only one side, or used tools whose fees nobody told, so that `usd` is what is known
+    to have been spent: a lower bound.
     """
 
     usd: float | None = None

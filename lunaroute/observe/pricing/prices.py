@@ -62,7 +62,8 @@ class Prices:
                 total.fees(usage, self._rates_of(provider, main, at_ns, mode, geo, dialect))
         except Unknown as reason:
             return Cost(unknown=str(reason))
-        cut = usage.partial or any(step.input_tokens is None or step.output_tokens is None for step in steps)
+        cut = usage.partial or usage.unpriced_tools
+        cut = cut or any(step.input_tokens is None or step.output_tokens is None for step in steps)
         return Cost(usd=total.usd, price_id=",".join(total.ids), lines=total.lines, partial=cut)
 
     def find(self, provider: str | None, model: str, at_ns: int) -> Entry | None:
