@@ -85,6 +85,7 @@ class SqliteStore:
         self._connection: sqlite3.Connection | None = None
         self._lock: int | None = None
         self._inode: tuple[int, int] | None = None
+        self._written = (0, 0)  # the file's time and size after our own last writing
         self._unmerged = upkeep.Unmerged()
         self.refused = 0  # records that no database can take
         self.removed = 0  # exchanges, by retention
@@ -151,6 +152,7 @@ class SqliteStore:
         self._writing.reset()
         found = self.path.stat()
         self._inode = (found.st_dev, found.st_ino)
+        self._written = (found.st_mtime_ns, found.st_size)
 
     def _take_lock(self) -> None:
         fd = open_private(self.path.with_name(self.path.name + ".lock"), os.O_RDWR | os.O_CREAT)
@@ -230,6 +232,7 @@ class SqliteStore:
             connection.execute("BEGIN IMMEDIATE")
             yield connection
             connection.execute("COMMIT")
+            self._note_written()
         except sqlite3.Error as error:
             self._undo(connection)
             if _damaged(error):
@@ -257,12 +260,24 @@ class SqliteStore:
             self._connection = None
         self._writing.reset()
 
+    def _note_written(self) -> None:
+        with contextlib.suppress(OSError):
+            found = self.path.stat()
+            self._written = (found.st_mtime_ns, found.st_size)
+
     def _live_connection(self) -> sqlite3.Connection:
-        """The connection, opened again where the file was removed or replaced behind our back."""
+        """The connection, opened again where the file was removed, replaced or written to behind our back.
+
+        In WAL mode only a checkpoint writes to the file, which is ours. After anybody else's writing what SQLite has in
+        its cache is not to be relied on; opening finds out whether the file can still be used.
+        """
         if self._connection is not None:
             try:
                 found = self.path.stat()
                 if (found.st_dev, found.st_ino) == self._inode:
+                    if (found.st_mtime_ns, found.st_size) == self._written:
+                        return self._connection
+                    self.open()
                     return self._connection
             except OSError:
                 pass
@@ -399,6 +414,7 @@ class SqliteStore:
                 self._connection.execute("VACUUM")
             except sqlite3.Error as error:
                 self.rests = f"the database could not be written anew ({error})"
+            self._note_written()
 
     def _secure(self, how: str) -> None:
         with contextlib.suppress(sqlite3.Error):
@@ -409,7 +425,9 @@ class SqliteStore:
         """Bring the write-ahead log into the database; False while somebody reads from it."""
         with contextlib.suppress(sqlite3.Error):
             if self._connection is not None:
-                return not self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+                emptied = not self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+                self._note_written()
+                return emptied
         return False
 
     def reprice(self, price: upkeep.Price, *, dry_run: bool = False) -> Iterator[upkeep.Progress]:
