@@ -23,10 +23,14 @@ class State(StrEnum):
     INTERRUPTED = "interrupted"
 
 
-PAID = frozenset(("turn", "title", "prewarm", "compaction", "probe"))
-"""Kinds of exchanges that a vendor bills. Counts, lists of models and handshakes cost nothing."""
+PAID = frozenset(("turn", "queued", "title", "prewarm", "compaction", "probe", "embedding"))
+"""Kinds of exchanges that a vendor bills. Counts, lists of models and handshakes cost nothing.
 
-TURNS = ("turn",)
+A response in the background is `queued`, what it costs unknown, until somebody has fetched it: then the request that
+brought it is the turn, and the one that asked for it is `background`. All other looks at it are a `poll`.
+"""
+
+TURNS = ("turn", "queued")
 """Kinds that count as turns of a session: without side calls, and without the client's own compactions."""
 
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import uvloop
 
-from lunaroute import logs, tap
+from lunaroute import logs, readiness, tap
 from lunaroute._fast import relay
 from lunaroute._fast.ring import Writer
 from lunaroute._fast.slice import lengthen
@@ -170,7 +170,7 @@ class Server:
             "version": self.version,
             "instance": self.ring.boot_id,
             "pid": os.getpid(),
-            "ui": self._ui_url(),
+            "ui": self.supervisor.ui_url,
             "started_at": datetime.fromtimestamp(self.started_at, UTC).isoformat(timespec="seconds"),
         }
 
@@ -178,25 +178,25 @@ class Server:
         """Whether requests can be served, and the state of what is not needed for that: asked of the observer."""
 
         def reply(message: dict[str, Any] | None) -> None:
-            deliver({**self._facts(), "stores": message.get("stores", []) if message else []})
+            deliver(
+                readiness.report(
+                    draining=self.settings.draining,
+                    recording=self.config.session_recording.enabled,
+                    running=self.supervisor.running,
+                    providers={
+                        name: {
+                            "enabled": provider.enabled,
+                            "base_url": provider.base_url,
+                            "error": self.plans.failure(name, readiness.UNREACHABLE_S),
+                        }
+                        for name, provider in self.config.providers.items()
+                    },
+                    pools=[pool.facts() for pool in self.plans.pools.values()],
+                    told=message,
+                )
+            )
 
         self.supervisor.ask({"cmd": "status"}, reply, STATUS_PATIENCE)
-
-    def _facts(self) -> dict[str, Any]:
-        recording = self.config.session_recording.enabled
-        return {
-            "ready": not self.settings.draining,
-            "draining": self.settings.draining,
-            "recording": "off" if not recording else "on" if self.supervisor.running else "waiting for the observer",
-            "providers": {
-                name: {"enabled": provider.enabled, "base_url": provider.base_url}
-                for name, provider in self.config.providers.items()
-            },
-            "pools": [
-                {"origin": str(pool.origin), "open": pool.opened, "idle": len(pool.idle), "waiting": len(pool.waiters)}
-                for pool in self.plans.pools.values()
-            ],
-        }
 
     def metrics(self, deliver: Callable[[bytes | None], None]) -> None:
         """Ask the observer for the exposition text."""
@@ -205,11 +205,6 @@ class Server:
             deliver(None if message is None or "text" not in message else message["text"].encode())
 
         self.supervisor.ask({"cmd": "metrics"}, reply)
-
-    def _ui_url(self) -> str | None:
-        if self.supervisor.ready.done():
-            return self.supervisor.ui_url
-        return base_url(self.config.ui.host, self.config.ui.port) if self.config.ui.enabled else None
 
     def _start_message(self) -> dict[str, Any]:
         return {
@@ -230,7 +225,7 @@ class Server:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asyncio.shield(self.supervisor.ready), UI_PATIENCE)
         if announce is not None:
-            announce(Ready(self.ring.boot_id, self._ui_url(), self.supervisor.ui_error))
+            announce(Ready(self.ring.boot_id, self.supervisor.ui_url, self.supervisor.ui_error))
 
     def _signal(self, number: int) -> None:
         if self.stopping.is_set():
@@ -250,7 +245,7 @@ class Server:
             for pool in self.plans.pools.values():
                 pool.discard_idle()
         self._asleep = asleep
-        written = self.ring.position - self._written
+        written = self.ring.written - self._written
         self._written += written
         self._quiet = 0 if written else self._quiet + 1
         if written > BUSY_BYTES:
@@ -265,10 +260,10 @@ class Server:
         self.settings.draining = True
         for server in servers:
             server.close()
-        for connection in list(self.settings.live):
-            connection.close_idle()
         until = self.loop.time() + DRAIN
         while self.settings.live and self.loop.time() < until and not self.now.is_set():
+            for connection in list(self.settings.live):
+                connection.close_idle()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.now.wait(), 0.05)
         if self.settings.live:

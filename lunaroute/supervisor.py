@@ -161,9 +161,9 @@ class Supervisor:
     def _received(self, message: dict[str, Any]) -> None:
         if "id" in message:
             self._answered(message["id"], message)
-        elif message.get("event") == "ready":
+        elif message.get("event") in ("ready", "ui"):
             self.ui_url, self.ui_error = message.get("ui_url"), message.get("ui_error")
-            if not self.ready.done():
+            if message["event"] == "ready" and not self.ready.done():
                 self.ready.set_result(None)
         elif message.get("event") == "log":
             level = message.get("level", "warn")

@@ -65,6 +65,13 @@ COUNTERS = (
     "tap_dropped_bytes_total",
     "tap_dropped_exchanges_total",
     "observer_restarts_total",
+    "responses_2xx_total",
+    "responses_3xx_total",
+    "responses_4xx_total",
+    "responses_5xx_total",
+    "tunnels_total",
+    "connect_failures_total",
+    "connect_retries_total",
 )
 
 

@@ -31,7 +31,7 @@ class Threaded:
     """A peer with an event loop in its own thread. Subclasses listen in `_connected`."""
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
-        self.port = 0
+        self.port = 0  # may be set before it listens
         self.failures: list[BaseException] = []
         self.changed = threading.Condition()
         self._tls = tls
@@ -72,7 +72,7 @@ class Threaded:
         self._loop.close()
 
     async def _main(self) -> None:
-        server = await asyncio.start_server(self._accepted, "127.0.0.1", 0, ssl=self._tls)
+        server = await asyncio.start_server(self._accepted, "127.0.0.1", self.port, ssl=self._tls)
         self.port = server.sockets[0].getsockname()[1]
         self._started.set()
         await self._stop.wait()

@@ -16,6 +16,8 @@ ps:procps:
 npm:npm:node
 valgrind:valgrind:
 fiu-run:fiu-utils:
+prometheus:prometheus:prometheus
+promtool:prometheus:prometheus
 '
 
 have() {
@@ -39,13 +41,13 @@ missing() {
 }
 
 if [ "$(uname -s)" = Darwin ]; then
-    need=$(missing 3 | xargs)
+    need=$(missing 3 | sort -u | xargs)
     [ -z "$need" ] && exit 0
     echo "The tests need more programs: brew install $need" >&2
     exit 1
 fi
 
-need=$(missing 2 | xargs)
+need=$(missing 2 | sort -u | xargs)
 [ -z "$need" ] && exit 0
 if ! command -v apt-get >/dev/null 2>&1; then
     echo "The tests need these programs, please install them: $need" >&2
@@ -56,6 +58,12 @@ if [ "$(id -u)" = 0 ]; then sudo=; elif sudo -n true 2>/dev/null; then sudo=sudo
     exit 1
 fi
 echo "Installing for the tests: $need"
+# the tests start a Prometheus of their own; the package's service, which listens to everybody, shall not run
+case " $need " in *" prometheus "*)
+    if [ -d /etc/systemd/system ] && [ ! -e /etc/systemd/system/prometheus.service ]; then
+        $sudo ln -s /dev/null /etc/systemd/system/prometheus.service
+    fi ;;
+esac
 $sudo apt-get update -qq
 # shellcheck disable=SC2086
 DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends $need >/dev/null

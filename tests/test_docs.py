@@ -9,11 +9,14 @@ from pathlib import Path
 
 import click
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from lunaroute.cli.app import COMMANDS, program
 from lunaroute.cli.shell import SHELLS, statements, usage
 from lunaroute.config import load
 from lunaroute.config.settings import DEFAULT_TEXT, KEY_ENV, OTHER_ENV, SETTINGS, Setting
+from lunaroute.observe.metrics import Metrics, labels
+from lunaroute.readiness import UNREACHABLE_S
 from lunaroute.records import State
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,6 +57,21 @@ def test_the_table_of_variables() -> None:
     expected = [f"| `{r.env[0]}` | `{r.key}` | {f'`{r.flag}`' if r.flag else ''} |" for r in SETTINGS.values() if r.env]
     assert found[: len(expected)] == expected
     assert [row.split("`")[1] for row in found[len(expected) :]] == [*KEY_ENV.values(), *OTHER_ENV]
+
+
+def test_the_table_of_metrics() -> None:
+    """The labels in it are compared with a real scrape in tests/test_metrics.py."""
+    found = [row.split(" | ") for row in rows("| family | type | labels | what it says |")]
+    expected = []
+    for family in text_string_to_metric_families(Metrics([], dict).text().decode()):
+        suffix = "_total" if family.type == "counter" else ""
+        expected.append((f"| `{family.name}{suffix}`", family.type, f"{family.documentation} |"))
+    assert [(row[0], row[1], row[-1]) for row in found] == expected
+
+
+def test_the_bounds_of_labels() -> None:
+    bounds = f"{labels.MODELS} models, {labels.TOOLS} tools, {labels.ACCOUNTS} accounts (a digest) and {labels.WINDOWS}"
+    assert bounds in README and f"{UNREACHABLE_S:.0f} seconds, stores" in README
 
 
 def commands() -> Iterator[list[str]]:

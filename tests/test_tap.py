@@ -46,11 +46,15 @@ def test_counters_have_the_indexes_of_the_ring() -> None:
     assert {name: tap.COUNTERS[index] for name, index in in_ring.items()} == expected
 
 
-def test_status_classes_count_behind_the_named_counters() -> None:
-    """RESPONSES + class must not fall on a named counter, nor beyond the ring's counters."""
-    first = numbers("relay.pyx", "RESPONSES")["RESPONSES"] + 2
-    room = numbers("ring.pyx", "COUNTER_MAX")["COUNTER_MAX"]
-    assert len(tap.COUNTERS) <= first < first + 3 < room
+def test_status_classes_have_the_indexes_of_the_relay() -> None:
+    """RESPONSES + class: 2 to 5."""
+    first = numbers("relay.pyx", "RESPONSES")["RESPONSES"]
+    assert [tap.COUNTERS[first + n] for n in range(2, 6)] == [f"responses_{n}xx_total" for n in range(2, 6)]
+    assert tap.COUNTERS[numbers("relay.pyx", "TUNNELS_TOTAL")["TUNNELS_TOTAL"]] == "tunnels_total"
+
+
+def test_there_is_room_for_all_counters() -> None:
+    assert len(tap.COUNTERS) < numbers("ring.pyx", "COUNTER_MAX")["COUNTER_MAX"]
 
 
 def test_kinds_are_those_of_the_relay() -> None:

@@ -38,6 +38,7 @@ cdef enum Signal:
     GOOGLE_KEY = 2048           # x-goog-api-key
     WEBSOCKET = 4096            # a well-formed WebSocket handshake
     CONTROL = 8192              # an x-lunaroute-* field
+    VENDOR_KEY_ANTHROPIC = 16384    # an api-key or x-goog-api-key field of Anthropic's form
 
 cdef struct Field:
     uint32_t line               # offset of the name

@@ -184,6 +184,8 @@ cdef int scan_fields(const char *p, uint32_t i, uint32_t n, Scan *s, const Limit
     s.chunked = s.close = s.keep_alive = s.upgrade = s.upgrade_websocket = s.expect = False
     s.first = i
     while p[i] != c"\r":
+        if i >= n:
+            return INCOMPLETE
         if s.count >= <int>limits.header_count or s.count >= FIELDS_MAX:
             s.why = b"too many header fields"
             return 431
@@ -243,6 +245,9 @@ cdef int scan_fields(const char *p, uint32_t i, uint32_t n, Scan *s, const Limit
                     return 400
                 s.coding = s.count
             elif kind == ORIGIN:
+                if s.origin >= 0 and s.status == 0:
+                    s.why = b"more than one Origin field"
+                    return 400
                 s.origin = s.count
             elif kind == FETCH_SITE:
                 s.fetch_site = s.count
@@ -458,12 +463,14 @@ cdef int request_rules(const char *p, Scan *s, const Limits *limits) noexcept no
             s.signals |= BEARER | bearer(p + f.value, f.value_len)
         elif f.kind == API_KEY:
             s.signals |= KEY
-            if starts(p + f.value, f.value_len, b"sk-ant-", 7):
+            if of_anthropic(p + f.value, f.value_len):
                 s.signals |= KEY_ANTHROPIC
             elif of_openai(p + f.value, f.value_len):
                 s.signals |= KEY_OPENAI
         elif f.kind == VENDOR_KEY:
             s.signals |= AZURE_KEY if f.name_len == 7 else GOOGLE_KEY
+            if of_anthropic(p + f.value, f.value_len):
+                s.signals |= VENDOR_KEY_ANTHROPIC
         elif f.kind == ACCOUNT:
             s.signals |= CHATGPT
         elif f.kind == OURS:
@@ -474,28 +481,32 @@ cdef int request_rules(const char *p, Scan *s, const Limits *limits) noexcept no
 
 
 cdef int bearer(const char *p, uint32_t n) noexcept nogil:
-    cdef uint32_t i
-    if not starts(p, n, b"bearer ", 7):
-        return 0
-    i = 7
-    while i < n and p[i] == c" ":
-        i += 1
-    p += i
-    n -= i
-    if starts(p, n, b"sk-ant-", 7):
+    """Whose credential an Authorization value is. A key is known wherever it stands: who writes another scheme, none, or
+    quotes around it does not mean that it may go to the other vendor."""
+    cdef uint32_t i = 7
+    if of_anthropic(p, n):
         return BEARER_ANTHROPIC
-    if n > 3 and memcmp(p, b"eyJ", 3) == 0:
-        return BEARER_JWT
-    return BEARER_OPENAI if of_openai(p, n) else 0
+    if of_openai(p, n):
+        return BEARER_OPENAI
+    if n > 7 and starts(p, n, b"bearer", 6) and (p[6] == c" " or p[6] == c"\t"):
+        while i < n and (p[i] == c" " or p[i] == c"\t"):
+            i += 1
+        if n - i > 3 and memcmp(p + i, b"eyJ", 3) == 0:
+            return BEARER_JWT
+    return 0
+
+
+cdef bint of_anthropic(const char *p, uint32_t n) noexcept nogil:
+    return n >= 7 and memmem(p, n, b"sk-ant-", 7) != NULL
 
 
 cdef bint of_openai(const char *p, uint32_t n) noexcept nogil:
     """Keys that only OpenAI gives out: its prefixes, and the marker that stands in every one of them."""
-    return (
-        starts(p, n, b"sk-proj-", 8)
-        or starts(p, n, b"sk-svcacct-", 11)
-        or starts(p, n, b"sk-admin-", 9)
-        or (n >= 8 and memmem(p, n, b"T3BlbkFJ", 8) != NULL)
+    return n >= 8 and (
+        memmem(p, n, b"sk-proj-", 8) != NULL
+        or memmem(p, n, b"T3BlbkFJ", 8) != NULL
+        or memmem(p, n, b"sk-svcacct-", 11) != NULL
+        or memmem(p, n, b"sk-admin-", 9) != NULL
     )
 
 

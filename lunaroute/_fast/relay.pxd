@@ -38,6 +38,7 @@ cdef class Settings:
     cdef public object gate             # (method, path, fields, signals) -> (signals, drop); raises Reject. Or None
     cdef public object origin_allowed   # (origin or None, fetch_site or None, host) -> bool
     cdef public set live                # Downstream connections
+    cdef list parting                   # (deadline, transport) of connections that are closed but not yet flushed
     cdef dict plans
     cdef int plans_version
     cdef bytes host_seen
@@ -99,6 +100,7 @@ cdef class Downstream:
     cdef object parser
     cdef bytes pending
     cdef Py_ssize_t searched
+    cdef Py_ssize_t blanks              # bytes of blank lines before the next request
     cdef uint32_t number
     cdef uint32_t served
     cdef int held                       # why the client is not read: bits of Hold

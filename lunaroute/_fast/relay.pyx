@@ -112,6 +112,7 @@ cdef enum:
     TUNNELS_OPEN = 8
     REJECTED_TOTAL = 9
     RESPONSES = 13              # + status class: 15 = 2xx ... 18 = 5xx
+    TUNNELS_TOTAL = 19
 
 cdef enum:
     TAP_OPEN = 1
@@ -135,6 +136,7 @@ cdef enum:
 
 cdef enum:
     SPANS = 128                 # payload spans of one decoding step
+    FEW = 4                     # chunks of one read that are told and framed each by itself
     JOIN_MAX = 32768            # body pieces up to this are copied behind the head: cheaper than a second buffer
     RESCAN_MAX = 4096           # a head that came in pieces is scanned anew at each piece up to this size
     PENDING_MAX = 65536         # bytes of a next request held while this one runs
@@ -149,9 +151,9 @@ PROXY_FAILED = PROXY_ERROR
 cdef int64_t SECOND = 1000000000
 cdef int64_t LINGER_NS = 2 * SECOND
 cdef int64_t FLUSH_NS = 30 * SECOND
-# the look costs 3 % of a small exchange; only back-to-back load gets by without it
-cdef int64_t PEEK_AFTER_NS = 1000000
 cdef int64_t SPARE_AFTER_NS = 5 * SECOND
+cdef int64_t QUIET_TUNNEL_NS = 3 * SECOND
+cdef bytes GOING_AWAY = b"\x88\x02\x03\xe9"        # a close frame with 1001 (RFC 6455 7.4.1)
 
 # MOVES[from] has bit `to` set where the move is legal
 cdef int[10] MOVES
@@ -201,6 +203,7 @@ cdef class Settings:
         self.recording = recording
         self.live = set()
         self.plans = {}
+        self.parting = []
         self.host_seen = b""
         self.limits.head_bytes = limits.head_bytes
         self.limits.header_count = min(limits.header_count, FIELDS_MAX)
@@ -261,6 +264,11 @@ cdef class Settings:
         for each in list(self.live):
             connection = <Downstream>each
             connection.check(now)
+        if self.parting:
+            for deadline, transport in self.parting:
+                if now >= deadline:
+                    transport.abort()
+            self.parting = [each for each in self.parting if now < each[0]]
 
 
 cdef class Plan:
@@ -285,8 +293,9 @@ cdef class Pool:
             self.settings.tap.count(UPSTREAM_IDLE, -1)
             if u.lost or u.fd < 0:          # the latter: dropped, but its end not yet told by the loop
                 continue
-            # a close or stray bytes that arrived but were not yet seen: such a connection must not get a request (F7)
-            if now - u.idle_since > self.idle_ns or (now - u.idle_since > PEEK_AFTER_NS and lr_readable(u.fd)):
+            # a close or stray bytes that arrived but were not yet seen: such a connection must not get a request (F7).
+            # The look costs 3 % of a small exchange; without it an end that came with the answer itself would be missed
+            if now - u.idle_since > self.idle_ns or lr_readable(u.fd):
                 u.drop()
                 continue
             self.settings.tap.count(UPSTREAM_REUSES, 1)
@@ -295,10 +304,10 @@ cdef class Pool:
 
     cdef void put(self, Upstream u, int64_t now):
         u.idle_since = now
-        if self.waiters:
+        if self.settings.draining or (self.waiters and lr_readable(u.fd)):
+            u.drop()                        # a request that waits has another connection on its way
+        elif self.waiters:
             self.serve(u)
-        elif self.settings.draining:
-            u.drop()
         else:
             self.idle.append(u)
             self.settings.tap.count(UPSTREAM_IDLE, 1)
@@ -484,7 +493,8 @@ cdef class Downstream:
         cdef Py_ssize_t start = at
         while at + 1 < n and p[at] == c"\r" and p[at + 1] == c"\n":
             at += 2
-        if at - start > BLANK_MAX or (at < n and p[at] == c"\n") or (at + 1 < n and p[at] == c"\r"):
+        self.blanks += at - start
+        if self.blanks > BLANK_MAX or (at < n and p[at] == c"\n") or (at + 1 < n and p[at] == c"\r"):
             return -1
         return at
 
@@ -645,6 +655,7 @@ cdef class Downstream:
         cdef char[16] fixed
         s.exchanges += 1
         self.exchange = s.exchanges
+        self.blanks = 0
         self.attempts = 0
         self.written = self.answered = False
         self.status = 0
@@ -1010,6 +1021,7 @@ cdef class Downstream:
             self.plan.pool.forget(self)
         self.head = None
         self.queued = None
+        self.release(HOLD_UPSTREAM | HOLD_CONNECT)      # whom it waited for is gone; the next request must be read
 
     def cancel(self, str why, int64_t now=0):
         """The client has gone: the provider must know at once (it bills what it generates)."""
@@ -1040,13 +1052,20 @@ cdef class Downstream:
         if u is not None:
             u.owner = None
             u.transport.close()
+            if u.transport.get_write_buffer_size():
+                # a provider that has stopped reading must not keep the connection for ever
+                self.settings.parting.append((lr_clock() + FLUSH_NS, u.transport))
         self.transport.close()
 
     def close_idle(self):
-        """The server stops: a connection without a request goes at once."""
+        """The server stops: a connection without a request goes at once, a tunnel once nothing has moved in it for a
+        while (one turn's longest silence is not known here; Codex connects anew)."""
         if self.state <= RECEIVING_HEAD:
             self.state = CLOSED
             self.transport.close()
+        elif self.state == TUNNEL and lr_clock() - self.last_at > QUIET_TUNNEL_NS:
+            self.send(GOING_AWAY)
+            self.end_tunnel(OK, "the server stopped")
 
     def shut_down(self):
         """The server's patience is over: what runs is cut off, visibly."""
@@ -1117,8 +1136,14 @@ cdef class Downstream:
         if self.half_closed:
             return self.half_close()
         fd = self.fd
-        if fd < 0 or not lr_hung_up(fd):
+        if fd < 0:
             return False
+        if not lr_hung_up(fd):
+            # its FIN may stand behind bytes for which there is no room
+            if lr_clock() - self.last_at < SECOND or not self.vanished():
+                return False
+            self.cancel("the client closed the connection", lr_clock())
+            return True
         if self.body == NOTHING:
             self.half_closed = True
             return self.half_close()        # a FIN behind a whole request: it may still want its answer
@@ -1151,6 +1176,9 @@ cdef class Downstream:
     def half_close(self):
         raise NotImplementedError
 
+    def vanished(self):
+        raise NotImplementedError
+
     def reset(self):
         raise NotImplementedError
 
@@ -1172,36 +1200,61 @@ cdef Py_ssize_t rechunk(Chunks *c, bytes data, Py_ssize_t start, list out, const
     cdef Span[SPANS] spans
     cdef const char *p = PyBytes_AS_STRING(data)
     cdef Py_ssize_t n = PyBytes_GET_SIZE(data)
-    cdef Py_ssize_t at = start
-    cdef Py_ssize_t got, size
+    cdef Py_ssize_t end = start
+    cdef Py_ssize_t got
     cdef int used, k
     cdef bint between = chunks_between(c)
-    cdef list parts = []
-    cdef bytes whole
-    cdef char[24] head
+    cdef Chunks before = c[0]
+    cdef list parts
     c.plain = True
-    while at < n and not chunks_done(c):
+    got = chunks_feed(c, p + start, n - start, spans, SPANS, &used, limits)
+    if used <= FEW and (got < 0 or start + got == n or chunks_done(c)):
+        for k in range(used):
+            owner.tell(kind, p + start + spans[k].start, spans[k].size, now)
+        parts = None
+    else:
+        # chunks may be as small as a byte, and an event or an object for each costs a hundred times that
+        while got >= 0 and end + got < n and not chunks_done(c):
+            end += got
+            got = chunks_feed(c, p + end, n - end, spans, SPANS, &used, limits)
+        parts = [gathered(&before, p + start, n - start, c.total - before.total, limits)]
+        owner.tell(kind, PyBytes_AS_STRING(<bytes>parts[0]), PyBytes_GET_SIZE(<bytes>parts[0]), now)
+    end = end + got if got >= 0 else -1
+    if end >= 0 and framed and between and c.plain and chunks_between(c):
+        if end > start:
+            out.append(data if start == 0 and end == n else data[start:end])
+        return end
+    if parts is None:
+        parts = [PyBytes_FromStringAndSize(p + start + spans[k].start, spans[k].size) for k in range(used)]
+    for part in parts:
+        if framed and part:
+            out.append(b"%x\r\n" % len(part))
+        out.append(part)
+        if framed and part:
+            out.append(b"\r\n")
+    if end >= 0 and framed and chunks_done(c):
+        out.append(b"0\r\n\r\n")
+    return end
+
+
+cdef bytes gathered(Chunks *c, const char *p, Py_ssize_t n, Py_ssize_t total, const Limits *limits):
+    """The `total` bytes of payload in the chunks at p[0:n], decoded once more."""
+    cdef Span[SPANS] spans
+    cdef bytes whole = PyBytes_FromStringAndSize(NULL, total)
+    cdef char *to = PyBytes_AS_STRING(whole)
+    cdef Py_ssize_t done = 0
+    cdef Py_ssize_t at = 0
+    cdef Py_ssize_t got
+    cdef int used, k
+    while done < total:
         got = chunks_feed(c, p + at, n - at, spans, SPANS, &used, limits)
         for k in range(used):
-            owner.tell(kind, p + at + spans[k].start, spans[k].size, now)
-            parts.append((at + spans[k].start, spans[k].size))
+            memcpy(to + done, p + at + spans[k].start, spans[k].size)
+            done += spans[k].size
         if got < 0:
-            at = -1
             break
         at += got
-    if at >= 0 and framed and between and c.plain and chunks_between(c):
-        if at > start:
-            out.append(data if start == 0 and at == n else data[start:at])
-        return at
-    for begin, size in parts:
-        if framed:
-            out.append(b"%x\r\n" % size)
-        out.append(data[begin:begin + size])
-        if framed:
-            out.append(b"\r\n")
-    if at >= 0 and framed and chunks_done(c):
-        out.append(b"0\r\n\r\n")
-    return at
+    return whole
 
 
 cdef class Upstream:
@@ -1494,6 +1547,8 @@ cdef class Upstream:
         if owner.websocket and not owner.handshake_refused(S.status):
             self.owner = None
             self.drop()
+            if owner.pending is not None:
+                owner.keep_alive = False        # what the client sent meanwhile was meant for the other protocol
             owner.refuse_upgrade(S.status)
             return -1
         none = owner.is_head or S.status == 204 or S.status == 304
@@ -1557,9 +1612,9 @@ cdef class Upstream:
         if self.body != NOTHING and at < PyBytes_GET_SIZE(data):
             body = []
             end = self.body_part(data, at, body, now)
+            out.extend(body)
             if end < 0:
                 return -1
-            out.extend(body)
         return end if self.feed(data, start, end) else -1
 
     cdef bint feed(self, bytes data, Py_ssize_t start, Py_ssize_t end) except -1:
@@ -1630,6 +1685,7 @@ cdef class Upstream:
         owner.status = 101
         owner.move(TUNNEL)
         owner.tap.count(TUNNELS_OPEN, 1)
+        owner.tap.count(TUNNELS_TOTAL, 1)
         if start + size < n:
             owner.response_bytes += n - start - size
             owner.tell(TAP_SERVER_FRAMES, p + start + size, n - start - size, now)

@@ -6,6 +6,7 @@ cdef class Writer:
     cdef char *data
     cdef uint64_t size              # bytes of data, a power of two
     cdef uint64_t head              # next byte to write, ever growing
+    cdef uint64_t taken             # bytes of all events, without what was skipped
     cdef uint64_t tail              # last tail seen; reloaded only when space seems short
     cdef uint64_t reserve           # body pieces leave this much for open and close events
     cdef uint64_t high              # highest offset written since the pages were last given back

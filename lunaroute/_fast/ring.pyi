@@ -24,6 +24,9 @@ class Writer:
     @property
     def position(self) -> int:
         """Bytes written so far, fillings included."""
+    @property
+    def written(self) -> int:
+        """Bytes of all events so far, without fillings."""
     def idle(self) -> bool:
         """To be called now and then: where the ring is empty, its pages are given back to the system. True if so."""
     def populate(self, ahead: int) -> int:

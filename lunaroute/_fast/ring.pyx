@@ -223,6 +223,7 @@ cdef class Writer:
         if offset > self.high:
             self.high = offset
         self.head += need
+        self.taken += need
         STORE(self.base + HEAD, self.head)
         self.count(TAP_EVENTS, 1)
         if kind == CLOSE_EVENT:
@@ -276,9 +277,13 @@ cdef class Writer:
     def position(self):
         return self.head
 
+    @property
+    def written(self):
+        return self.taken
+
     def idle(self):
         # only the writer may do this: while the ring is empty nobody but the writer touches the data
-        if self.high == 0 or LOAD(self.base + TAIL) != self.head:
+        if not max(self.high, self.populated) or LOAD(self.base + TAIL) != self.head:
             return False
         offset = self.head & (self.size - 1)
         if offset:

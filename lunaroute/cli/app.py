@@ -15,6 +15,7 @@ COMMANDS: Commands = {
     "serve": ("serve", "serve", "Run the server in the foreground (the default command)."),
     "env": ("env", "env", "Start it in the background; print what points the assistants at it."),
     "status": ("control", "status", "Say whether the server runs, and where."),
+    "top": ("top", "top", "Watch it: running requests, tokens, cost, errors."),
     "stop": ("control", "stop", "Stop the running server."),
     "restart": ("control", "restart", "Stop it and start it again in the background."),
     "logs": ("control", "logs", "Print the server's log."),

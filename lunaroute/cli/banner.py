@@ -73,4 +73,4 @@ def _recording(loaded: Loaded) -> str:
 def _ui(loaded: Loaded, url: str | None, error: str | None) -> str:
     if not loaded.config.ui.enabled:
         return "off"
-    return url or f"not available: {error or 'it did not start'}"
+    return url or (f"not available: {error}" if error else "still starting: lunaroute status says when it is there")

@@ -24,7 +24,7 @@ from lunaroute.config import Loaded, Provider
 from lunaroute.errors import LunaRouteError
 from lunaroute.folders import private_folder
 from lunaroute.lifecycle import log_path, pid_path, read_pid
-from lunaroute.probe import base_url, occupant, probe
+from lunaroute.probe import base_url, get, occupant, probe
 from lunaroute.stores.readonly import Connection, NoRecord
 
 OK, WARN, FAIL = "ok", "warn", "fail"
@@ -62,19 +62,22 @@ def server(loaded: Loaded) -> Iterator[Finding]:
             yield Finding("server", FAIL, f"nothing answers at {base}", advice)
         return
     yield Finding("server", OK, f"LunaRoute {answer.version} at {base} (pid {answer.pid})")
-    yield from _ready(host, port)
+    yield from _ready(host, port, loaded.config.access_tokens)
     if not loaded.config.ui.enabled:
         yield Finding("web UI", OK, "off")
     elif answer.ui is None:
         kept = read_pid(pid_path(loaded.home, host, port))
-        why = kept.ui_error if kept and kept.ui_error else f"nothing on port {loaded.config.ui.port}"
-        yield Finding("web UI", FAIL, why, "lunaroute restart; on another port: lunaroute restart --ui-port 8092")
+        if kept and kept.ui_error:
+            advice = "lunaroute restart; on another port: lunaroute restart --ui-port 8092"
+            yield Finding("web UI", FAIL, kept.ui_error, advice)
+        else:
+            yield Finding("web UI", WARN, "not up yet", "a busy machine takes its time: lunaroute doctor again")
     else:
         yield _page(answer.ui)
 
 
-def _ready(host: str, port: int) -> Iterator[Finding]:
-    status, body = _get(host, port, "/readyz")
+def _ready(host: str, port: int, tokens: list[str]) -> Iterator[Finding]:
+    status, body = get(host, port, "/readyz", tokens[0] if tokens else "")
     facts: Any = {}
     with contextlib.suppress(ValueError):
         facts = json.loads(body)
@@ -83,7 +86,9 @@ def _ready(host: str, port: int) -> Iterator[Finding]:
             text = f"{store.get('name')}: {store.get('error') or 'not written'} ({store.get('path')})"
             yield Finding("recording", FAIL, text, "free space or repair the path; recording resumes by itself")
     if status != 200:
-        yield Finding("server", WARN, f"/readyz answers {status or 'nothing'}", "lunaroute logs -n 20 says more")
+        why = "; ".join(facts.get("problems", ())) if isinstance(facts, dict) else ""
+        text = f"/readyz answers {status or 'nothing'}{why and f': {why}'}"
+        yield Finding("server", WARN, text, "lunaroute logs -n 20 says more")
 
 
 def _stores(facts: Any) -> list[dict[str, Any]]:
@@ -93,24 +98,14 @@ def _stores(facts: Any) -> list[dict[str, Any]]:
 
 def _page(url: str) -> Finding:
     parts = urlsplit(url)
-    status, _ = _get(parts.hostname or "", parts.port or 80, "/")
-    if status == 200 or 300 <= status < 400:
+    host, port = parts.hostname or "", parts.port or 80
+    status, body = get(host, port, "/healthz")
+    if status == 200 and b'"lunaroute-ui"' not in body:
+        who = occupant(port) or "another program"
+        return Finding("web UI", FAIL, f"{url} is taken by {who}", "lunaroute restart --ui-port 8092")
+    if status == 200:
         return Finding("web UI", OK, url)
     return Finding("web UI", FAIL, f"{url} answers {status or 'nothing'}", "lunaroute logs -n 20; lunaroute restart")
-
-
-def _get(host: str, port: int, path: str) -> tuple[int, bytes]:
-    import http.client
-
-    peer = http.client.HTTPConnection(host, port, timeout=CONNECT_SECONDS)
-    try:
-        peer.request("GET", path)
-        answer = peer.getresponse()
-        return answer.status, answer.read(1 << 20)
-    except (OSError, http.client.HTTPException):
-        return 0, b""
-    finally:
-        peer.close()
 
 
 def storage(loaded: Loaded) -> Iterator[Finding]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
+import textwrap
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -15,12 +17,13 @@ from lunaroute.cli.options import address_options, arguments, fail, serve_option
 from lunaroute.errors import LunaRouteError
 from lunaroute.lifecycle import Running, ensure, log_path, readable, running, server_command
 from lunaroute.lifecycle import stop as end
-from lunaroute.probe import Answer, base_url, occupant, probe
+from lunaroute.probe import Answer, base_url, get, occupant, probe
 
 if TYPE_CHECKING:
     from lunaroute.config import Loaded
     from lunaroute.config.settings import Kept, Retention
 
+Json = dict[str, Any]
 STOP_SECONDS = 40.0
 NOT_RUNNING = 3  # as init scripts have it
 
@@ -45,7 +48,8 @@ def stop(config: str | None, flags: dict[str, object], now: bool, timeout: float
 @address_options
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def status(config: str | None, flags: dict[str, object], as_json: bool) -> None:
-    """Say whether the server runs, where, since when, and where it records. Ends with code 3 if it does not run."""
+    """Say whether the server runs, where, since when, where it records, and what is wrong with it at the moment (the
+    same as /readyz). Ends with code 3 if it does not run."""
     loaded = settings(config, flags)
     host, port = loaded.config.host, loaded.config.port
     answer, server = probe(host, port), _find(loaded.home, host, port)
@@ -64,10 +68,13 @@ def status(config: str | None, flags: dict[str, object], as_json: bool) -> None:
         "kept": _kept(loaded),
         "problem": None if answer.ours else _problem(answer, server, port),
     }
+    ready = _readiness(host, port, loaded.config.access_tokens) if answer.ours else {}
     if as_json:
-        click.echo(json.dumps(facts))
+        click.echo(json.dumps({**facts, "readiness": ready or None}))
     else:
         _print(facts, server)
+        for line in _about(ready):
+            click.echo(f"  {line}")
     sys.exit(0 if answer.ours else NOT_RUNNING)
 
 
@@ -127,6 +134,39 @@ def _print(facts: dict[str, Any], server: Running | None) -> None:
             click.echo(f"  {'':<9} {_bounds(kept[name])}")
     if server is None:
         click.echo("  It was started by another user or with another LUNAROUTE_HOME; `lunaroute stop` cannot end it.")
+
+
+def _readiness(host: str, port: int, tokens: list[str]) -> Json:
+    """What /readyz says; nothing where it says nothing."""
+    _, body = get(host, port, "/readyz", tokens[0] if tokens else "")
+    try:
+        found = json.loads(body)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) and "ready" in found else {}
+
+
+def _about(ready: Json) -> Iterator[str]:
+    """The lines of `status` on how the parts stand."""
+    if not ready:
+        return
+    from lunaroute.cli.record import inert
+    from lunaroute.ui.format import size
+
+    yield f"{'ready':<9} {'yes' if ready['ready'] else 'no'}"
+    for name, each in ready["providers"].items():
+        word = "off" if not each["enabled"] else "failing" if each["error"] else "ok"
+        yield f"{'provider':<9} {name} {word}, {each['base_url']}"
+    yield f"{'recording':<9} {ready['recording']}{_behind(ready['observer'])}"
+    for store in ready["stores"]:
+        yield f"{'store':<9} {store['name']} {'ok' if store['ok'] else 'failing'}, {size(store['bytes'])}"
+    for problem in ready["problems"]:
+        yield from textwrap.wrap(inert(problem), 100, initial_indent="problem   ", subsequent_indent=" " * 10)
+
+
+def _behind(observer: Json) -> str:
+    late = observer["lag_seconds"]
+    return f", {late:.0f} s behind" if late is not None and late >= 1 else ""
 
 
 @click.command()

@@ -60,12 +60,32 @@ def prune(
         order = {"cmd": "prune", "max_age_days": older_than, "max_size_mb": max_size, "rewrite": rewrite}
         recording = loaded.config.session_recording
         answer: dict[str, Any] = dict(NOTHING)
-        if Path(recording.sqlite.path).exists() or Path(recording.jsonl.directory).exists():
+        if not Path(recording.sqlite.path).exists():
+            answer |= _files_alone(loaded, older_than, max_size)
+        else:
             with desk.progress("Pruning") as tell:
                 answer = desk.ask(loaded, order, tell)
     click.echo(json.dumps(answer) if as_json else _done(answer))
     if answer["rests"]:
         fail(f"traces of what was deleted may be left: {answer['rests']}")
+
+
+def _files_alone(loaded: Loaded, older_than: float | None, max_size: float | None) -> dict[str, Any]:
+    """Where there is no database none is made."""
+    from lunaroute.stores.jsonl import JsonlStore
+    from lunaroute.stores.orders import Prune, bounds
+    from lunaroute.stores.upkeep import Keep
+
+    recording = loaded.config.session_recording
+    files = recording.jsonl.retention
+    store = JsonlStore(Path(recording.jsonl.directory), warn=lambda text: click.echo(f"lunaroute: {text}", err=True))
+    before = store.files()
+    keep = bounds(Keep(files.max_age_days, files.max_size_mb << 20), Prune(older_than, max_size))
+    for _ in store.tend_steps(time.time(), keep):
+        pass
+    after = store.files()
+    sizes = [sum(each.size for each in found) for found in (before, after)]
+    return {"files": len(before) - len(after), "file_bytes": sizes}
 
 
 def _done(answer: dict[str, Any]) -> str:

@@ -24,6 +24,8 @@ from lunaroute.stores.rows import ExchangeRow, SessionFilter, SessionRow
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from lunaroute.config import Config
+
 BATCH = 500
 LONG_WORK = 40  # exchanges from which a bar says how far it is
 Command = Callable[..., Any]
@@ -61,11 +63,60 @@ def database_path(config: str | None, db: str | None) -> Path:
     return Path(db or settings(config, {}).config.session_recording.sqlite.path).expanduser()
 
 
+def switched_off(config: Config) -> str | None:
+    """What to say where the configuration wants no database; None where it wants one."""
+    recording = config.session_recording
+    if not recording.enabled:
+        return "recording is off (session_recording.enabled: false): nothing is kept"
+    if recording.sqlite.enabled:
+        return None
+    folder = recording.jsonl.directory
+    return (
+        "the database is off (session_recording.sqlite.enabled: false), and lists, search and statistics come from it. "
+        f"The log files are in {folder}: `lunaroute sessions show FILE` shows one of them, `grep -r` searches them; "
+        f"with the database on, `lunaroute sessions import {folder}` takes them in"
+    )
+
+
+@contextlib.contextmanager
+def log_file(path: Path) -> Iterator[Connection]:
+    """One of our log files, compressed or not, as if it were the record: read into a database that goes again."""
+    import tempfile
+
+    from lunaroute.observe import billing
+    from lunaroute.observe.pricing import Prices
+    from lunaroute.stores import importing
+    from lunaroute.stores.sqlite import SqliteStore
+
+    prices = Prices.load()
+    with tempfile.TemporaryDirectory(prefix="lunaroute-") as folder:
+        store = SqliteStore(Path(folder) / "sessions.db", warn=lambda text: None)
+        store.open()
+        try:
+            for exchange in importing.exchanges_of(path, lambda trouble: click.echo(f"{trouble}", err=True)):
+                if exchange.cost_usd is None:
+                    billing.fill(prices, exchange)
+                store.bring([exchange])
+        finally:
+            store.close()
+        with database(None, str(store.path)) as connection:
+            yield connection
+
+
+def is_log_file(text: str) -> bool:
+    """Whether it names a log file: ids have no dots."""
+    return text.endswith((".jsonl", ".jsonl.zst")) and Path(text).is_file()
+
+
 @contextlib.contextmanager
 def database(config: str | None, db: str | None) -> Iterator[Connection]:
     """The record, open for reading; what goes wrong with it ends the command in words (2: what was asked is wrong)."""
+    path = database_path(config, db)
+    why = switched_off(settings(config, {}).config) if db is None and not path.exists() else None
+    if why is not None:
+        fail(why)
     try:
-        with Connection(database_path(config, db)) as connection:
+        with Connection(path) as connection:
             yield connection
     except BadQuestion as error:
         raise click.UsageError(str(error)) from None
@@ -125,7 +176,13 @@ def wanted(words: tuple[str, ...], asked: dict[str, Any]) -> SessionFilter:
 
 
 def found(db: Connection, ident: str) -> tuple[SessionRow | None, list[ExchangeRow]]:
-    """A session, by its id or the beginning of one, with all of its exchanges; or one exchange with its session."""
+    """A session, by its id or the beginning of one, with all of its exchanges; or one exchange with its session. Of a
+    log file all that is in it."""
+    if is_log_file(ident):
+        ids = [row[0] for row in db.rows("SELECT session_id FROM sessions ORDER BY session_id LIMIT 1")]
+        if not ids:
+            raise NotFound(f"Nothing that could be read is in {ident}.")
+        ident = ids[0]
     try:
         session_id = queries.resolve(db, ident)
     except NotFound:

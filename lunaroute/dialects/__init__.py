@@ -18,6 +18,7 @@ _ANSWERS: dict[str, type[Answer]] = {
     openai_responses.NAME: openai_responses.ResponsesAnswer,
 }
 _FIRST = {"messages": anthropic.NAME, "responses": openai_responses.NAME, "completions": openai_chat.NAME}
+_COUNTED = ("embeddings",)  # no conversation, but usage in the words of Chat Completions
 
 
 @lru_cache(maxsize=256)
@@ -30,7 +31,7 @@ def of_path(path: str) -> str:
             return openai_chat.NAME
         if part in _FIRST and not (part == "messages" and "threads" in parts):
             return _FIRST[part]
-    return OTHER
+    return openai_chat.NAME if parts and parts[-1] in _COUNTED else OTHER
 
 
 def reader(dialect: str, limit: int | None = None, text_limit: int = TEXT_LIMIT) -> AnswerReader:

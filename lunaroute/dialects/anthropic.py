@@ -171,6 +171,7 @@ class AnthropicAnswer(Answer):
         super().close()
         facts = self.facts
         usage = facts.usage
+        _fill_main(usage)
         if self._asked != facts.model:
             for part in usage.parts:
                 # a step that names no model was the asked one's, now that another one answered
@@ -227,6 +228,7 @@ class AnthropicAnswer(Answer):
         each = [*self._before, (facts.model, facts.usage)]
         apart = len({model for model, _ in each}) > 1 or any(usage.parts for _, usage in each)
         for model, usage in each:
+            _fill_main(usage)
             _fill_split(usage)
             add(total, usage)
             if apart:
@@ -369,6 +371,14 @@ def _iteration(told: dict[str, Any]) -> UsagePart:
 
 def _step(model: str | None, usage: Usage) -> UsagePart:
     return UsagePart(kind="message", model=model, **{name: getattr(usage, name) for name in _FIGURES})
+
+
+def _fill_main(usage: Usage) -> None:
+    """The answer's own step where only the others are listed: the figures beside the list are its."""
+    if usage.parts and not any(part.kind == "message" for part in usage.parts):
+        own = _step(None, usage)
+        if any(getattr(own, name) for name in _FIGURES):
+            usage.parts.insert(0, own)
 
 
 def _fill_split(usage: Usage) -> None:

@@ -33,6 +33,7 @@ class _Asked(msgspec.Struct):
 
 
 _asked = msgspec.json.Decoder(_Asked)
+_FETCHED = _Asked(previous_response_id=True)
 
 
 def chain_of(exchange: str, continued: Callable[[str], str | None], limit: int = MAX_CHAIN) -> list[str]:
@@ -56,7 +57,8 @@ def whole_input(chain: Sequence[tuple[bytes, bytes]]) -> WholeInput:
     said: list[Any] = []
     complete = True
     for number, (asked_body, answered_body) in enumerate(chain):
-        asked = fields(_asked, asked_body)
+        # a response that was fetched later was asked for by the request before
+        asked = fields(_asked, asked_body) if asked_body or number == 0 else _FETCHED
         if asked is None:
             complete = False
             continue

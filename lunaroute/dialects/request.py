@@ -20,6 +20,7 @@ class Request(msgspec.Struct, frozen=True):
     model: str | None = None
     stream: bool = False
     generate: bool = True
+    background: bool = False
     has_tools: bool = False
     json_answer: bool = False
     compaction: bool = False
@@ -37,6 +38,7 @@ class _Fields(msgspec.Struct):
     model: Any = None
     stream: Any = None
     generate: Any = None
+    background: Any = None
     metadata: Any = None
     client_metadata: Any = None
     prompt_cache_key: Any = None
@@ -52,6 +54,8 @@ _MODEL = re.compile(rb'"model"\s*:\s*"([^"\\]{1,256})"')
 _STREAM = re.compile(rb'"stream"\s*:\s*true')
 _LEGACY_USER = re.compile(r"_session_([0-9a-fA-F-]{36})$")
 _TAIL = 4096
+# how OpenCode's prompt for a title begins, in a text of its own near the front
+_TITLE_WORDS = re.compile(rb'"(?:system|instructions|content|text)"\s*:\s*"You are a title generator\b')
 
 
 def read(body: bytes, locate: bool = True) -> Request:
@@ -68,10 +72,11 @@ def read(body: bytes, locate: bool = True) -> Request:
         model=text(found.model),
         stream=found.stream is True,
         generate=found.generate is not False,
+        background=found.background is True,
         has_tools=_any_tools(found.tools),
         json_answer=mapping(mapping(found.output_config).get("format")).get("type") == "json_schema",
         compaction=find(body, b'"compaction_trigger"', max(0, len(body) - _TAIL)) >= 0,
-        title_words=find(body[:_TAIL], b"title generator") >= 0,
+        title_words=find(body[:_TAIL], b"title generator") >= 0 and _TITLE_WORDS.search(body, 0, _TAIL) is not None,
         session=_session(found),
         prompt_cache_key=text(found.prompt_cache_key),
         previous_response_id=text(found.previous_response_id),
@@ -87,8 +92,12 @@ def _any_tools(tools: Any) -> bool:
 
 
 def _session(found: _Fields) -> str | None:
-    """A session named in the body: Claude Code's user_id in its two forms, Cline's litellm_session_id."""
-    user = mapping(found.metadata).get("user_id")
+    """A session named in the body: user_id as Claude Code has it (JSON text, the legacy form) or as the object that
+    text stands for, a session_id of its own, Cline's litellm_session_id."""
+    about = mapping(found.metadata)
+    user = about.get("user_id")
+    if isinstance(user, dict) and (named := text(user.get("session_id"))):
+        return named
     if isinstance(user, str):
         if user.startswith("{"):
             named = text(mapping(loads(user.encode("utf-8", "replace"))).get("session_id"))
@@ -97,7 +106,7 @@ def _session(found: _Fields) -> str | None:
             named = match[1] if match else None
         if named:
             return named
-    return text(found.litellm_session_id)
+    return text(about.get("session_id")) or text(found.litellm_session_id)
 
 
 def _guess(body: bytes, locate: bool) -> Request:

@@ -7,18 +7,22 @@ costs recorded bytes (counted, marked) and never memory without bound.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import zstandard
 
 from lunaroute.observe.decode import Decoder
 
-# decoded output beyond what is kept is still read for its facts, up to this many times the limit
-_DECODE_FACTOR = 2
+# decoded output beyond what is kept is still read for its facts, piece by piece; this ends what no answer is
+DECODED_BYTES = 256 * 1024 * 1024
 # many requests of megabytes can be open: what is so much is compressed while it comes, and the rest of it when it waits
 FRAME_BYTES = 1 << 20
 REST_BYTES = 128 * 1024
 AHEAD_BYTES = 4096
 AHEAD_AFTER = 16  # pieces
+# of a body that is cut, so much of its end may be kept as well, and no more than this part of what was kept before
+TAIL_BYTES = 128 * 1024
+_TAIL_PART = 8
 
 
 class Allowance:
@@ -51,12 +55,12 @@ class Capture:
 
     __slots__ = (
         *("_allowance", "_decoder", "_digest", "_frames", "_held", "_joined", "_kept", "_pieces", "_room"),
-        *("coded", "raw_bytes", "truncated"),
+        *("_tail_bytes", "coded", "raw_bytes", "tail", "truncated"),
     )
 
-    def __init__(self, allowance: Allowance, content_encoding: str = "") -> None:
+    def __init__(self, allowance: Allowance, content_encoding: str = "", *, tail_bytes: int = 0) -> None:
         self._allowance = allowance
-        self._decoder = Decoder(content_encoding, allowance.total * _DECODE_FACTOR)
+        self._decoder = Decoder(content_encoding, max(allowance.total, DECODED_BYTES))
         self._pieces: list[bytes] = []
         self._joined = 0  # how many of the pieces are joined ones
         self._kept = 0
@@ -68,6 +72,8 @@ class Capture:
         self._digest = hashlib.sha256() if self.coded else None
         self.raw_bytes = 0
         self.truncated = False
+        self._tail_bytes = tail_bytes
+        self.tail = b""  # the last bytes of what came after the cut, decoded
 
     @property
     def sha256(self) -> str | None:
@@ -94,6 +100,8 @@ class Capture:
             self._pieces.append(piece)
         elif plain and not self.truncated:
             self._keep(plain)
+        elif plain and self._tail_bytes:
+            self.tail = (self.tail + plain)[-self._tail_bytes :]
         if self._held >= FRAME_BYTES:
             self._fold()
         elif len(self._pieces) - self._joined >= 512:
@@ -102,7 +110,7 @@ class Capture:
             self._joined += 1
         return plain
 
-    def feed_all(self, pieces: list[bytes]) -> list[bytes]:
+    def feed_all(self, pieces: Sequence[bytes]) -> Sequence[bytes]:
         """Take some pieces; gives as many, decoded."""
         if self.coded:
             return [self.feed(piece) for piece in pieces]
@@ -123,7 +131,10 @@ class Capture:
                 self._digest = hashlib.sha256(self.body())
                 self._digest.update(plain)
             self.truncated = True
+            self._tail_bytes = min(self._tail_bytes, self._kept // _TAIL_PART)
             size = self._room
+            if self._tail_bytes:
+                self.tail = plain[size:][-self._tail_bytes :]
             plain = plain[:size]
         if size:
             self._pieces.append(plain)
@@ -172,6 +183,7 @@ class Capture:
         """Nothing is kept any more."""
         self._frames = []
         self._pieces = []
+        self.tail = b""
         self._joined = self._held = 0
         self._allowance.give(self._kept)
         self._kept = self._room = 0

@@ -12,20 +12,21 @@ from lunaroute import dialects
 from lunaroute._fast.cuts import Cuts, cut
 from lunaroute.dialects.canonical import conversation
 from lunaroute.dialects.limits import limits
+from lunaroute.dialects.mend import mended
 from lunaroute.dialects.request import Request, first_words, project, read
 from lunaroute.dialects.values import clean, loads, mapping, text
 from lunaroute.observe.account import account, cost_kind
-from lunaroute.observe.capture import Allowance, Capture
+from lunaroute.observe.answers import Answers, Place
+from lunaroute.observe.capture import TAIL_BYTES, Allowance, Capture
 from lunaroute.observe.heads import Head, status_of
 from lunaroute.observe.mask import Mask, Masker
 from lunaroute.observe.news import News, Seen
-from lunaroute.observe.sessions import OWN, client_of, identify, kind_of
+from lunaroute.observe.sessions import OWN, client_of, fetched, identify, kind_of
 from lunaroute.observe.split import split
 from lunaroute.observe.threads import (
     SIGNAL as THREAD,
 )
 from lunaroute.observe.threads import (
-    Answers,
     Memo,
     Threads,
     Trail,
@@ -34,7 +35,7 @@ from lunaroute.observe.threads import (
     scope_of,
     trail_of,
 )
-from lunaroute.records import PAID, Attempt, Exchange, Opened, SessionKey, State, Timings, Usage
+from lunaroute.records import PAID, Attempt, Exchange, Limit, Opened, SessionKey, State, Timings, Usage
 from lunaroute.tap import ATTEMPT_HEADER, FLAG_WRITTEN
 
 _SESSIONS_KNOWN = 4096
@@ -42,7 +43,7 @@ _PROJECT_TRIES = 2
 # of an answer, so many pieces may wait to be read, if they are small ones
 UNREAD, SMALL = 64, 2048
 # whose words and tools belong to the conversation
-TOLD = frozenset(("turn", "compaction"))
+TOLD = frozenset(("turn", "queued", "compaction"))
 
 
 def stamp(wall_ns: int) -> str:
@@ -69,6 +70,10 @@ class Numbers:
         entry[0] += 1
         return entry[0]
 
+    def forget(self, session: str) -> None:
+        """The store has given its exchanges other numbers."""
+        self._known.pop(session, None)
+
     def wants_project(self, session: str) -> bool:
         """True for a session's first turns: in one of them a client names its folder, if it does at all."""
         entry = self._known.get(session)
@@ -90,8 +95,9 @@ class Context(msgspec.Struct, kw_only=True):
     """What all exchanges share.
 
     seen: what was said in each session. account_key: by which accounts are told apart. price: fills in what an exchange
-    cost. threads, answers, memo: what conversations and answers there have been. places: session and number of the
-    exchanges that an earlier observer had begun; running: those it had not ended.
+    cost. threads, answers, memo: what conversations and answers there have been. gaps: ns between pieces of answers,
+    until somebody takes them. places: session and number of the exchanges that an earlier observer had begun;
+    running: those it had not ended.
     """
 
     boot_id: str
@@ -105,6 +111,7 @@ class Context(msgspec.Struct, kw_only=True):
     threads: Threads = msgspec.field(default_factory=Threads)
     answers: Answers = msgspec.field(default_factory=Answers)
     memo: Memo = msgspec.field(default_factory=Memo)
+    gaps: list[int] = msgspec.field(default_factory=list)
     places: Mapping[str, tuple[str | None, int | None]] = msgspec.field(default_factory=dict)
     running: frozenset[str] = frozenset()
 
@@ -130,7 +137,7 @@ class Pending:
         self.dialect = dialects.of_path(self.path)
         self.client, self.client_version = client_of(head)
         self._allowance = Allowance(context.capture_limit, context.budget)
-        self.request = Capture(self._allowance, head.joined("content-encoding"))
+        self.request = Capture(self._allowance, head.joined("content-encoding"), tail_bytes=TAIL_BYTES)
         self.response = Capture(self._allowance)
         self._reader = dialects.reader(self.dialect, context.capture_limit)
         self._asked: Request | None = None
@@ -146,10 +153,9 @@ class Pending:
         self._trail: Trail | None = None
         self.thread: bytes | None = None
         self.continues: str | None = None
+        self.quota: list[Limit] = []  # told in the answer itself
         self._called: list[int] = []  # when each tool call was complete
-        # of the answer, not yet read; and when each piece came
-        self._pieces: list[bytes] = []
-        self._times: list[int] = []
+        self._unread: list[tuple[int, bytes]] = []  # of the answer, with the time it came
         self._last_byte: float | None = None
         self.key: SessionKey | None = None
         self.own_session = ident
@@ -258,18 +264,17 @@ class Pending:
 
     def answer_piece(self, piece: bytes, time_ns: int) -> None:
         """Take a piece of the answer. Read later, many in one go: most tell nothing by themselves."""
-        pieces = self._pieces
-        pieces.append(piece)
-        self._times.append(time_ns)
-        if len(pieces) >= UNREAD or len(piece) > SMALL:
+        unread = self._unread
+        unread.append((time_ns, piece))
+        if len(unread) >= UNREAD or len(piece) > SMALL:
             self.digest()
 
     def digest(self) -> None:
         """Read what has come of the answer."""
-        times = self._times
-        if not times:
+        if not self._unread:
             return
-        pieces, self._pieces, self._times = self._pieces, [], []
+        times, pieces = zip(*self._unread, strict=True)
+        self._unread.clear()
         reader = self._reader
         first, told = reader.pieces, len(reader.called_at)
         if self.timings.first_body is None:
@@ -295,11 +300,12 @@ class Pending:
         self._asked_bytes = self.request.raw_bytes
         self._kind = None
         body = self.request.body()
-        asked = self._asked = read(body, locate=False)
+        readable = self._readable(body)
+        asked = self._asked = read(readable, locate=False)
         if self.key is None:
-            self._seat(asked)
+            self._seat(asked, readable)
         if self.title is None and self.kind == "turn" and self._context.numbers.wants_title(self._session_id):
-            self.title = self._mask.maybe(first_words(body))
+            self.title = self._mask.maybe(first_words(readable))
         self._digest = self.request.sha256
         masked = self._mask.body(body)
         if masked is not body:
@@ -307,30 +313,40 @@ class Pending:
             self.request.replace(masked)
         self._cuts = None
         if self.project is None and self.kind == "turn" and self._context.numbers.wants_project(self._session_id):
-            self.project = self._mask.maybe(project(body))
+            self.project = self._mask.maybe(project(readable))
         if self.request_whole:
             self.request.rest()
 
     def _learn(self) -> None:
         """What is new in the whole request; once, at its end, so that what was cut short counts as it was."""
         body = self.request.body()
-        self._cuts = cut(body)
+        self._cuts = cuts = cut(body)
+        readable = self._readable(body)
+        if readable is not body:
+            cuts = cut(readable)
         alone = self.key is None or self.key.source == OWN
         # a count or a title call carries words of the conversation, which the conversation's own turns will bring
-        if self.kind in TOLD and not self.request.truncated:
-            self._news = self._context.seen.request(None if alone else self._session_id, self.dialect, body, self._cuts)
+        if self.kind in TOLD:
+            self._news = self._context.seen.request(None if alone else self._session_id, self.dialect, readable, cuts)
 
-    def _seat(self, asked: Request) -> None:
+    def _readable(self, body: bytes) -> bytes:
+        """For facts: of a body that was cut, what is whole in it."""
+        return (mended(body, self.request.tail) or body) if self.request.truncated else body
+
+    def _seat(self, asked: Request, body: bytes) -> None:
         context = self._context
         self._scope = scope_of(self.head, self.client, self.dialect, context.account_key)
-        before = context.answers.find(self._scope, asked.previous_response_id)
+        looked_at = fetched(self.method, self.path)
+        before = context.answers.find(self._scope, looked_at or asked.previous_response_id)
         self.continues = before.exchange if before is not None else None
         key = identify(self.head, asked, self.client)
+        if looked_at and before is not None:
+            key = SessionKey(before.session, key.source if key else THREAD, self.client)
         if key is None and self.kind in TOLD:
-            key = self._thread(before.session if before is not None else None)
+            key = self._thread(body, before.session if before is not None else None)
         if key is None:
             # lists of models, probes and the like belong to no conversation: one session for all of a run
-            if self.kind in ("models", "other") and self.transport == "http":
+            if self.kind in ("models", "poll", "embedding", "other") and self.transport == "http":
                 key = SessionKey(f"{context.boot_id}-other", "none")
             else:
                 key = SessionKey(self.own_session, OWN, self.client)
@@ -342,10 +358,10 @@ class Pending:
         else:
             self.sequence = context.numbers.next(key, fresh=key.id == self.own_session)
 
-    def _thread(self, before: str | None) -> SessionKey | None:
+    def _thread(self, body: bytes, before: str | None) -> SessionKey | None:
         """By what was said, for clients that send no signal. None: of a tunnel, whose turns are one session anyway."""
         context = self._context
-        trail = trail_of(self._scope, marks_of(self.request.body(), context.memo))
+        trail = trail_of(self._scope, marks_of(body, context.memo))
         place = context.places.get(self.id)
         found = (place[0] if place is not None else None) or before or context.threads.find(trail, self.wall_ns)
         session = found or self.own_session
@@ -398,6 +414,7 @@ class Pending:
             self.timings.attempt_started = self.timings.request_received = self.timings.request_sent = 0.0
         if self.attempts:
             self.attempts[-1].sent = bool(flags & FLAG_WRITTEN)
+        self._settle_kind(facts)
         refused = self.status is not None and self.status >= 400 and self.dialect != dialects.OTHER
         delivered = state in (State.OK, State.PROXY_ERROR)
         known = facts.model is not None or facts.response_id is not None
@@ -426,6 +443,17 @@ class Pending:
         self.response.drop()
         return record
 
+    def _settle_kind(self, facts: dialects.Facts) -> None:
+        """Of a response in the background its answer says whether this request is what its turn is counted with."""
+        asked = self._asked or Request()
+        ended = facts.stop_reason is not None
+        if self.kind == "turn" and asked.background and facts.response_id and not ended:
+            self._kind = "queued"
+        elif self.kind == "poll" and ended and self.continues is not None:
+            place = self._context.answers.find(self._scope, facts.response_id)
+            if place is not None and not place.whole:
+                self._kind, self.continues = "turn", place.exchange
+
     def _tell(self, record: Exchange, facts: dialects.Facts, time_ns: int) -> None:
         mask = self._mask
         record.model_used = mask.maybe(facts.model)
@@ -449,7 +477,11 @@ class Pending:
         record.cost_kind = cost_kind(self.head)
         if self.response_head is not None:
             record.limits = limits(record.response_headers, self.wall_at(time_ns))
-            record.credential = account(self.head, self._context.account_key) if record.limits else None
+        if self.quota:
+            told = {limit.name for limit in self.quota}
+            record.limits = [*self.quota, *(limit for limit in record.limits if limit.name not in told)]
+        if record.limits:
+            record.credential = account(self.head, self._context.account_key)
         if record.kind == "title" and record.state is State.OK:
             record.title = self._named(record)
         self._tell_words(record, facts, time_ns)
@@ -457,17 +489,20 @@ class Pending:
     def _remember(self, record: Exchange, facts: dialects.Facts, kept: bytes) -> None:
         """What a later request may go on from."""
         context = self._context
-        context.answers.told(self._scope, facts.response_id, self.id, self._session_id)
+        if record.kind != "poll":
+            place = Place(self.id, self._session_id, record.kind != "queued")
+            context.answers.told(self._scope, facts.response_id, place)
         if self._trail is not None and record.state is State.OK:
             said = conversation(self.dialect, b"", kept).answer
-            if said is not None:
-                context.threads.answered(self._session_id, self._trail, answer_marks(said), self.wall_ns)
+            marks = answer_marks(said) if said is not None else []
+            context.threads.answered(self._session_id, self._trail, marks, self.wall_ns)
 
     def _tell_words(self, record: Exchange, facts: dialects.Facts, time_ns: int) -> None:
         """Tool calls, results, and the words that are new."""
         if record.kind not in TOLD:
             return
         mask = self._mask
+        calls = [call.id for call in facts.tool_calls]
         self._called += [time_ns] * (len(facts.tool_calls) - len(self._called))
         for number, (call, at) in enumerate(zip(facts.tool_calls, self._called, strict=True), start=1):
             call.id = mask.text(call.id) or f"{self.id}-t{number}"
@@ -482,7 +517,7 @@ class Pending:
                 result.id, result.seen_ns = mask.text(result.id), self.wall_ns
             record.texts = self._news.texts
         record.texts += facts.texts
-        self._context.seen.answer(self._session_id, facts.texts)
+        self._context.seen.answer(self._session_id, facts.texts, calls)
         if not mask.clear([said.text for said in record.texts]):
             for said in record.texts:
                 said.text = mask.text(said.text)

@@ -46,8 +46,10 @@ _KNOWN = 1024
 
 
 def _read_line(line: bytes) -> tuple[str | None, tuple[str, str]]:
+    # a head that was refused may have blanks where none may be: whose credential it carries must be seen all the same
     name, colon, value = line.decode("latin-1").partition(":")
-    found = name.lower() if colon else None, (name, value.strip(" \t"))
+    folded = line[:1] in (b" ", b"\t")
+    found = name.strip().lower() if colon and not folded else None, (name, value.strip(" \t"))
     if len(line) <= _KNOWN:
         if len(_lines) >= _KNOWN:
             _lines.clear()

@@ -67,9 +67,9 @@ class Masker:
         own = []
         if not SECRET_FIELDS.isdisjoint(head.by_name):
             for name, value in head.fields:
-                if name.lower() in SECRET_FIELDS and value:
+                if name.strip().lower() in SECRET_FIELDS and value:
                     own.append(_SCHEME.sub("", value))
-                    if name.lower() == "cookie":
+                    if name.strip().lower() == "cookie":
                         own += [pair.partition("=")[2].strip() for pair in value.split(";")]
         for match in _QUERY.finditer(head.first[1]):
             if match[2].lower() in SECRET_QUERY:
@@ -136,7 +136,7 @@ class Mask:
 
     def fields(self, fields: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
         """Header fields; those that carry credentials by name lose their value."""
-        fields = [(name, MASK if name.lower() in SECRET_FIELDS else value) for name, value in fields]
+        fields = [(name, MASK if name.strip().lower() in SECRET_FIELDS else value) for name, value in fields]
         if self.clear([part for field in fields for part in field]):
             return fields
         return [(self.text(name), value if value == MASK else self.text(value)) for name, value in fields]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from lunaroute import tap
 from lunaroute.observe.exchange import Context, Pending
@@ -15,6 +15,7 @@ MAX_OPEN = 20_000
 _STATES = tuple(State(word) for word in tap.STATES)
 # the proxy's own endpoints: nothing was asked of a model, and a probe every few seconds would bury the sessions
 _OWN = frozenset(("/", "/healthz", "/readyz", "/metrics"))
+_NOTHING: Sequence[Record] = ()
 
 
 class Observer:
@@ -32,6 +33,7 @@ class Observer:
         self._pins: dict[int, int] = {}
         self._skipped: set[int] = set()
         self._news: dict[int, Pending] = {}
+        self._gaps = context.gaps
         self.mark = 0
         self.orphans = 0
 
@@ -71,13 +73,15 @@ class Observer:
         self._news.clear()
         return records
 
-    def feed(self, kind: int, exchange: int, time_ns: int, payload: bytes) -> list[Record]:
+    def feed(self, kind: int, exchange: int, time_ns: int, payload: bytes) -> Sequence[Record]:
         """Take one event; the records of what has ended with it."""
         pending = self._open.get(exchange)
         if kind == tap.RESPONSE_BODY and pending is not None:  # by far the most frequent, in a stream
+            if time_ns > pending.last_ns:  # else it came, and went, together with what was before it
+                self._gaps.append(time_ns - pending.last_ns)
             pending.last_ns = time_ns
             pending.answer_piece(payload, time_ns)
-            return []
+            return _NOTHING
         if kind == tap.OPEN:
             return self._begin(exchange, time_ns, payload)
         if pending is None:
@@ -185,6 +189,8 @@ class Observer:
         tunnel = self._tunnels.pop(exchange, None)
         if tunnel is not None:
             records += self._unseen(tunnel.close(state, error, time_ns, lost))
+            if tunnel.fault is not None:
+                state, error = State.UPSTREAM_ERROR, tunnel.fault
         if pending.outgrown:
             records.append(pending.requested())
         return [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import threading
 
 from lunaroute._fast.slice import lengthen
 
@@ -21,7 +22,7 @@ def yield_session() -> None:
     or a nice value count for nothing beside the relay's session and the client's. Where there are no autogroups,
     `step_back` is what counts. The long slice lets woken threads go ahead at once (_fast/slice.pyx).
     """
-    _share(19)
+    share(19)
     lengthen(_SLICE_PERCENT)
 
 
@@ -34,15 +35,8 @@ def step_back() -> None:
             os.nice(19)
 
 
-def step_forward() -> None:
-    """Back to the normal class and share: somebody waits for us to finish."""
-    _share(0)
-    with contextlib.suppress(AttributeError, OSError):
-        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
-
-
-class Aside:
-    """Keeps one thread off the processor that the relay runs on, as far as the thread may choose.
+class Aside(threading.local):
+    """Keeps each thread that asks off the processor that the relay runs on, as far as the thread may choose.
 
     Whatever its scheduling class, a thread that reads and compresses megabytes leaves cold caches to the relay, and a
     kernel that does not preempt lets it finish what it does there. The thread's own choice never goes beyond what it
@@ -69,7 +63,7 @@ class Aside:
         self._chosen = wanted
 
 
-def _share(nice: int) -> None:
+def share(nice: int) -> None:
     """The session's weight against other sessions, as a nice value."""
     with contextlib.suppress(OSError), open("/proc/self/autogroup", "wb", buffering=0) as autogroup:
         autogroup.write(b"%d" % nice)

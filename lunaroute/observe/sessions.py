@@ -29,6 +29,8 @@ _SIMPLE = (
     ("x-interaction-id", "vscode"),
     ("x-kilocode-taskid", "kilo"),
     ("x-mux-workspace-id", "mux"),
+    ("x-session-id", None),
+    ("x-session-affinity", None),
     ("session_id", None),
     ("conversation_id", None),
 )
@@ -91,17 +93,28 @@ def _codex(head: Head, request: Request) -> SessionKey | None:
 
 
 def _opencode(head: Head) -> SessionKey | None:
-    for name in ("x-opencode-session", "x-session-affinity", "x-session-id"):
+    for name in _OPENCODE if _is_opencode(head) else ():
         if session := head.get(name):
             parent = head.get("x-parent-session-id")
             return _key(plain(session), "x-session-id", "opencode", plain(parent) if parent else None)
     return None
 
 
+_OPENCODE = ("x-opencode-session", "x-session-affinity", "x-session-id")
+
+
+def _is_opencode(head: Head) -> bool:
+    """By its name, or by ids of its form: other programs have fields of these names, too."""
+    if head.get("user-agent").startswith("opencode/") or head.get("x-opencode-session"):
+        return True
+    return any(head.get(name).startswith("ses_") for name in _OPENCODE)
+
+
 def _simple(head: Head, request: Request, client: str | None) -> SessionKey | None:
     for name, named in _SIMPLE:
         if value := head.get(name):
-            return SessionKey(plain(value, name), name, named or client)
+            parent = head.get("x-parent-session-id") if name == "x-session-id" else ""
+            return _key(plain(value, name), name, named or client, plain(parent, name) if parent else None)
     if request.session:
         return SessionKey(plain(request.session, "body"), "metadata", client)
     if value := head.get(OPT_IN):
@@ -150,7 +163,10 @@ def _client(agent: str, codex: bool) -> tuple[str | None, str | None]:
 
 
 # --- what for ---------------------------------------------------------------------------------------
-KINDS = ("turn", "title", "count", "models", "prewarm", "compaction", "probe", "handshake", "other")
+KINDS = (
+    *("turn", "queued", "background", "poll", "title", "count", "models", "prewarm", "compaction", "probe"),
+    *("embedding", "handshake", "other"),
+)
 # bodies of a client's side calls are small; nothing is searched in others
 _SMALL = 2048
 _ONE_TOKEN = re.compile(rb'"max_tokens"\s*:\s*1\s*[,}]')
@@ -167,11 +183,15 @@ _NEXT_TURN = re.compile(rb'"role"\s*:\s*"(?:user|assistant)"')
 def kind_of(
     method: str, path: str, head: Head, request: Request, dialect: str = dialects.OTHER, body: bytes = b""
 ) -> str:
-    """One of KINDS, but handshake. dialect: what the relay routed a path of no name as. body: as far as it is known."""
+    """One of KINDS, but what only an answer tells. dialect: what the relay routed a path of no name as.
+    body: as far as it is known.
+    """
     parts = [part for part in path.split("/") if part]
     last = parts[-1] if parts else ""
     if last in ("count_tokens", "input_tokens"):
         return "count"
+    if fetched(method, path) is not None:
+        return "poll"
     if "models" in parts[-2:] and method in ("GET", "HEAD"):
         return "models"
     asked = _codex_kind(head, request) or _claude_kind(head)
@@ -179,13 +199,28 @@ def kind_of(
         return "compaction"
     if asked == "prewarm" or not request.generate:
         return "prewarm"
+    if last == "embeddings" and method == "POST":
+        return "embedding"
     named = last in ("messages", "completions", "responses")
     routed = dialect != dialects.OTHER and dialects.of_path(path) == dialects.OTHER
     if method != "POST" or not (named or routed):
         return "other"
-    if not request.has_tools and (request.title_words or (request.json_answer and head.get("x-app") == "cli")):
+    told = (request.title_words and _is_opencode(head)) or (request.json_answer and head.get("x-app") == "cli")
+    if told and not request.has_tools:
         return "title"
     return _claude_side(head, body) or "turn"
+
+
+def fetched(method: str, path: str) -> str | None:
+    """The id of the response that a request looks at or stops: /v1/responses/ID, and its /cancel."""
+    if "responses/" not in path:
+        return None
+    parts = [part for part in path.split("/") if part]
+    if method == "POST" and parts[-1:] == ["cancel"]:
+        parts.pop()
+    elif method != "GET":
+        return None
+    return text(parts[-1]) if parts[-2:-1] == ["responses"] else None
 
 
 def _turn_metadata(head: Head, request: Request) -> dict[str, Any]:

@@ -35,6 +35,7 @@ class Sink:
         self._opened = False
         self.error: str | None = None
         self.lost = 0
+        self.failures = 0  # writes and upkeeps
         self._said_lost = 0
 
     def __repr__(self) -> str:
@@ -44,6 +45,11 @@ class Sink:
     def missing(self) -> int:
         """Exchanges that are not in the store: given up here, or refused there."""
         return self.lost + self.store.refused
+
+    @property
+    def waiting_bytes(self) -> int:
+        """About what waits for the store takes in memory."""
+        return self._bytes
 
     @property
     def clear(self) -> bool:
@@ -79,6 +85,7 @@ class Sink:
             try:
                 yield from self.store.tend_steps(now)
             except StoreError as error:
+                self.failures += 1
                 self._warn(f"{self.store.name}: {error}")
 
     def _try(self) -> None:
@@ -101,6 +108,7 @@ class Sink:
             self._warn(f"{self.store.name}: recording works again; {lost} exchanges were lost meanwhile")
 
     def _failed(self, reason: str) -> None:
+        self.failures += 1
         if self.error is None:
             self._warn(f"{self.store.name}: recording fails, requests are not affected: {reason}")
         self.error = reason

@@ -4,7 +4,8 @@ A request resends what was said before. Two kinds of evidence are kept, as hashe
 
 - *places*: the chain of all marks up to where the model was asked. A later request that goes on from there, a retry
   and a fork have that place in their own chain. One made of nothing but the opening question is weak: other
-  conversations may open with the same words, so it counts for a short while only.
+  conversations may open with the same words, so it counts for a short while only, and until it has been answered.
+- *ends*: a place together with the answer that was given there. It tells two conversations of one beginning apart.
 - *links*: what the model answered. It finds the conversation of clients that rewrite what stands before (a repository
   map, the files of the moment, a system prompt with the time of day), so that no chain survives.
 
@@ -41,11 +42,13 @@ _ENOUGH = 64
 _LONG_ID = 12
 # places asked of the store: a client that goes on after a restart does so from the newest
 _RECALLED = 4
+# conversations that may have come to the same end
+_SAME_END = 16
 _BILLING = "x-anthropic-billing-header"
 _CREDENTIALS = ("authorization", "x-api-key", "api-key", "x-goog-api-key", "x-lunaroute-token")
 
 USER, MODEL, FRAME = "user", "model", "frame"
-Recall = Callable[[bytes], tuple[str, int] | None]
+Recall = Callable[[bytes], tuple[str, int, bool] | None]
 
 
 def scope_of(head: Head, client: str | None, dialect: str, key: bytes) -> bytes:
@@ -265,12 +268,14 @@ class Trail(NamedTuple):
 
     places: hashes of where the model was asked, oldest first, the last of them this request itself. links: of the
     answers in its history, oldest first. asked: the newest mark of the client's. The first place is the opening.
+    end: the newest answer in its history, with all before it.
     """
 
     scope: bytes
     places: tuple[bytes, ...]
     links: tuple[bytes, ...]
     asked: Mark | None
+    end: bytes | None = None
 
     @property
     def tip(self) -> bytes | None:
@@ -285,6 +290,7 @@ def trail_of(scope: bytes, marks: Iterable[Mark]) -> Trail:
     links: list[bytes] = []
     run: list[Mark] = []  # of the model, one after the other
     asked: Mark | None = None
+    end: bytes | None = None
     for mark in marks:
         if mark.side == MODEL:
             if not run and asked is not None:
@@ -293,6 +299,7 @@ def trail_of(scope: bytes, marks: Iterable[Mark]) -> Trail:
         else:
             if run:
                 links += _link(scope, asked, run)
+                end = _after(places[-1], run) if places else None
                 run = []
             if mark.side == USER:
                 asked = mark
@@ -300,7 +307,14 @@ def trail_of(scope: bytes, marks: Iterable[Mark]) -> Trail:
     # words put into the model's mouth are no answer: the place before them is where it was asked
     if not run and asked is not None:
         places.append(chain.digest())
-    return Trail(scope, tuple(places), tuple(links), asked)
+    return Trail(scope, tuple(places), tuple(links), asked, end)
+
+
+def _after(place: bytes, answer: Sequence[Mark]) -> bytes:
+    made = hashlib.blake2b(place, digest_size=16, person=b"end")
+    for mark in answer:
+        made.update(mark.digest)
+    return made.digest()
 
 
 def _link(scope: bytes, asked: Mark | None, answer: Sequence[Mark]) -> list[bytes]:
@@ -315,11 +329,28 @@ def _link(scope: bytes, asked: Mark | None, answer: Sequence[Mark]) -> list[byte
     return [made.digest()]
 
 
+class _Known(msgspec.Struct):
+    """What is known of a hash. answered: the request that it stands for was, in order.
+
+    trunk: the place after it through which its session went on for two turns at least.
+    """
+
+    session: str
+    at_ns: int
+    answered: bool = False
+    trunk: bytes | None = None
+
+
 class Threads:
     """Conversations by what was said in them.
 
-    recall: asked for hashes that are not known here (after a restart): (session, wall clock ns of its last exchange).
-    Memory is bounded: the hashes that were not met for the longest time go first.
+    The same opening once more is a retry until it has been answered, then another conversation. Where several end with
+    the same words, the one that did so last goes on first. A fork stays in its session, as a question beside or a
+    question put anew; but where the session has gone on from the place that was left, what goes on from the fork is a
+    conversation of its own.
+
+    recall: asked for hashes that are not known here (after a restart): (session, wall clock ns of its last exchange,
+    whether one was answered). Memory is bounded: the hashes that were not met for the longest time go first.
     """
 
     def __init__(
@@ -334,7 +365,10 @@ class Threads:
         self._idle_ns = idle_ns
         self._opening_ns = opening_ns
         self._limit = known
-        self._known: OrderedDict[bytes, tuple[str, int]] = OrderedDict()
+        self._known: OrderedDict[bytes, _Known] = OrderedDict()
+        # which sessions end with this answer, newest last; and the end that each session has
+        self._ends: OrderedDict[bytes, list[tuple[str, int]]] = OrderedDict()
+        self._end_of: OrderedDict[str, bytes] = OrderedDict()
 
     def __repr__(self) -> str:
         return f"<Threads {len(self._known)} hashes>"
@@ -344,88 +378,99 @@ class Threads:
 
     def find(self, trail: Trail, now_ns: int) -> str | None:
         """The session that this request belongs to: the longest history counts, then answers, then the opening."""
-        if not trail.places:
+        places = trail.places
+        if not places:
             return None
-        opening, *later = trail.places
-        return (
-            self._newest(later, now_ns, self._idle_ns)
-            or self._newest(trail.links, now_ns, self._idle_ns)
-            or self._newest((opening,), now_ns, self._opening_ns)
-        )
+        place = self._newest(places[1:], now_ns, self._idle_ns)
+        known = self._known[place] if place is not None else None
+        itself = place == places[-1]
+        if known is not None and itself and not known.answered:
+            return known.session
+        for session, at_ns in reversed(self._ends.get(trail.end, ()) if trail.end else ()):
+            if abs(now_ns - at_ns) <= self._idle_ns:
+                return session
+        if known is not None and itself:
+            return known.session
+        if place is None:
+            place = self._newest(trail.links, now_ns, self._idle_ns)
+        if place is None:
+            place = self._newest(places[:1], now_ns, self._opening_ns)
+            if place is None or (len(places) == 1 and self._known[place].answered):
+                return None
+        session = self._known[place].session
+        return None if self._has_left(session, places, place) else session
 
-    def _newest(self, hashes: Sequence[bytes], now_ns: int, window_ns: int) -> str | None:
+    def _has_left(self, session: str, places: Sequence[bytes], place: bytes) -> bool:
+        """Whether the session went on another way: from this place, or from the one before."""
+        at = places.index(place) if place in places else 0
+        for here, after in zip(places[max(0, at - 1) : at + 1], places[max(1, at) : at + 2], strict=False):
+            known = self._known.get(here)
+            if known is not None and known.session == session and known.trunk not in (None, after):
+                return True
+        return False
+
+    def _newest(self, hashes: Sequence[bytes], now_ns: int, window_ns: int) -> bytes | None:
+        """The last of the hashes that is known and not too old."""
         for each in reversed(hashes):
             found = self._known.get(each)
-            if found is not None and abs(now_ns - found[1]) <= window_ns:
+            if found is not None and abs(now_ns - found.at_ns) <= window_ns:
                 self._known.move_to_end(each)
-                return found[0]
+                return each
         for each in hashes[: -_RECALLED - 1 : -1] if self._recall else ():
-            found = self._recall(each) if self._recall and each not in self._known else None
-            if found is not None and abs(now_ns - found[1]) <= window_ns:
-                self._note(each, *found)
-                return found[0]
+            told = self._recall(each) if self._recall and each not in self._known else None
+            if told is not None and abs(now_ns - told[1]) <= window_ns:
+                self._note(each, _Known(*told))
+                return each
         return None
 
     def asked(self, session: str, trail: Trail, now_ns: int) -> bytes | None:
         """A request was given to this session. The hash to store with the session, in place of its last one."""
-        if trail.tip is not None:
-            self._note(trail.tip, session, now_ns)
-        return trail.tip
+        self._goes_on(session)
+        tip = trail.tip
+        if tip is not None:
+            known = self._known.get(tip)
+            if known is not None and known.session == session:
+                known.at_ns = now_ns
+                self._known.move_to_end(tip)
+            else:
+                self._note(tip, _Known(session, now_ns))
+        return tip
+
+    def _goes_on(self, session: str) -> None:
+        """It ends no longer where it did."""
+        end = self._end_of.pop(session, None)
+        if end is None:
+            return
+        left = [each for each in self._ends.get(end, ()) if each[0] != session]
+        if left:
+            self._ends[end] = left
+        else:
+            self._ends.pop(end, None)
 
     def answered(self, session: str, trail: Trail, answer: Sequence[Mark], now_ns: int) -> bytes | None:
         """The answer to that request is known. A second hash that can be stored, if the first should not be enough."""
-        links = _link(trail.scope, trail.asked, answer) if trail.places else []
+        if trail.tip is None:
+            return None
+        known = self._known.get(trail.tip)
+        if known is not None and known.session == session:
+            known.answered = True
+        before = self._known.get(trail.places[-3]) if len(trail.places) > 2 else None
+        if before is not None and before.session == session and before.trunk is None:
+            before.trunk = trail.places[-2]
+        if answer:
+            self._goes_on(session)
+            end = self._end_of[session] = _after(trail.tip, answer)
+            self._ends[end] = [*self._ends.pop(end, ()), (session, now_ns)][-_SAME_END:]
+            for kept in (self._ends, self._end_of):
+                if len(kept) > self._limit:
+                    kept.popitem(last=False)
+        links = _link(trail.scope, trail.asked, answer)
         for link in links:
-            self._note(link, session, now_ns)
+            self._note(link, _Known(session, now_ns))
         return links[0] if links else None
 
-    def _note(self, each: bytes, session: str, now_ns: int) -> None:
-        self._known[each] = (session, now_ns)
+    def _note(self, each: bytes, known: _Known) -> None:
+        self._known[each] = known
         self._known.move_to_end(each)
         if len(self._known) > self._limit:
             self._known.popitem(last=False)
-
-
-# --- answers by their id ----------------------------------------------------------------------------
-class Place(NamedTuple):
-    """Where an answer was recorded."""
-
-    exchange: str
-    session: str
-
-
-class Answers:
-    """Which exchange an answer's id came from, for requests that name it as `previous_response_id`.
-
-    Ids are unique within a scope at best: servers of the small kind count. recall: asked for ids not known here.
-    """
-
-    def __init__(self, recall: Callable[[str], Place | None] | None = None, *, known: int = KNOWN) -> None:
-        self._recall = recall
-        self._limit = known
-        self._known: OrderedDict[tuple[bytes, str], Place] = OrderedDict()
-
-    def __repr__(self) -> str:
-        return f"<Answers {len(self._known)} ids>"
-
-    def __len__(self) -> int:
-        return len(self._known)
-
-    def told(self, scope: bytes, response_id: str | None, exchange: str, session: str) -> None:
-        """An answer has named itself; a later one of the same name takes its place."""
-        if not response_id:
-            return
-        self._known[scope, response_id] = Place(exchange, session)
-        self._known.move_to_end((scope, response_id))
-        if len(self._known) > self._limit:
-            self._known.popitem(last=False)
-
-    def find(self, scope: bytes, response_id: str | None) -> Place | None:
-        """Where the answer with this id is; None where it is not known."""
-        if not response_id:
-            return None
-        found = self._known.get((scope, response_id))
-        if found is not None:
-            self._known.move_to_end((scope, response_id))
-            return found
-        return self._recall(response_id) if self._recall else None

@@ -11,7 +11,9 @@ import re
 from collections import deque
 from typing import NamedTuple
 
+from lunaroute.dialects.limits import limits_of_event
 from lunaroute.dialects.openai_responses import FINAL, kind_of
+from lunaroute.dialects.values import loads
 from lunaroute.observe.exchange import Context, Pending
 from lunaroute.records import Record, State
 from lunaroute.wire.websocket import FrameReader, WsMessage, deflate_of
@@ -20,6 +22,9 @@ from lunaroute.wire.websocket import FrameReader, WsMessage, deflate_of
 MAX_TURNS = 64
 # bytes of a turn's answer that may come before its request is whole
 _MAX_EARLY = 1024 * 1024
+# close codes that say nothing is wrong (RFC 6455 section 7.4.1): done, going away, none given
+_IN_ORDER = (1000, 1001, 1005, None)
+_AFTER_CLOSE = (State.OK, State.UPSTREAM_ERROR, State.CLIENT_CANCELLED)
 _LINE = re.compile(rb"\r\n|\r|\n")
 _NAME = re.compile(r"[A-Za-z][\w.-]{0,63}")
 # of a message that was cut, which no JSON reader takes: its type as far as it stands in front
@@ -62,6 +67,7 @@ class Tunnel:
         self._early: list[_Event] = []
         self._count = 0
         self._closed_by_server: str | None = None
+        self.fault: str | None = None  # why the provider closed it, where that was no end in order
 
     @property
     def error(self) -> str | None:
@@ -116,8 +122,12 @@ class Tunnel:
                 code = message.close_code or "no code"
                 said = message.data[2:].decode("utf-8", "replace")
                 self._closed_by_server = f"the provider closed the WebSocket ({code}) {said}".strip()
+                if message.close_code not in _IN_ORDER:
+                    self.fault = self._closed_by_server
             elif message.kind in ("text", "binary"):
                 kind = _kind(message)
+                if kind == "codex.rate_limits":
+                    self._limits(message, time_ns)
                 text = b"event: " + kind.encode() + b"\ndata: " + _LINE.sub(b"\ndata: ", message.data) + b"\n\n"
                 event = _Event(kind, text, message.truncated, time_ns)
                 if self._is_early(event):
@@ -125,6 +135,12 @@ class Tunnel:
                 else:
                     records += self._answer(event)
         return records
+
+    def _limits(self, message: WsMessage, time_ns: int) -> None:
+        """Belong to the account: told with the turn that is under way, else with the handshake."""
+        told = limits_of_event(loads(message.data), self._handshake.wall_at(time_ns))
+        if told:
+            (self._turns[0] if self._turns else self._handshake).quota = told
 
     def _is_early(self, event: _Event) -> bool:
         """An answer (a refusal, as a rule) to a request that is still being sent."""
@@ -139,7 +155,11 @@ class Tunnel:
             self._handshake.answer_piece(event.text, event.time_ns)
             return []
         turn = self._turns[0]
-        turn.timings.response_head = turn.timings.response_head or turn.since(event.time_ns)
+        if turn.timings.response_head is None:
+            turn.timings.response_head = turn.since(event.time_ns)
+        elif event.time_ns > turn.last_ns:
+            self._context.gaps.append(event.time_ns - turn.last_ns)
+        turn.last_ns = event.time_ns
         turn.answer_piece(event.text, event.time_ns)
         if event.truncated:
             turn.digest()
@@ -159,14 +179,12 @@ class Tunnel:
             # a request that was cut on its way is one too
             records += self._said(rest, time_ns)
         records += self._release()
-        if state is State.OK:
+        if self._closed_by_server and state in _AFTER_CLOSE:
+            # what ends the connections after that says less
+            state, error = State.UPSTREAM_ERROR, self._closed_by_server
+        elif state is State.OK:
             # a tunnel that ended in order still cut the turn that was under way
-            cut = (
-                (State.UPSTREAM_ERROR, self._closed_by_server)
-                if self._closed_by_server
-                else (State.CLIENT_CANCELLED, None)
-            )
-            state, error = cut
+            state = State.CLIENT_CANCELLED
         if error is None and self.error:
             error = f"the record ends early: {self.error}"
         records += [turn.finish(state, error, time_ns, lost=lost) for turn in self._turns]

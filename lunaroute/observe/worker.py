@@ -21,17 +21,19 @@ from typing import Any, Protocol, TypeVar
 from lunaroute._fast.ring import Reader
 from lunaroute.errors import LunaRouteError, StoreError
 from lunaroute.observe import billing, quiet
+from lunaroute.observe.answers import Answers, Place
 from lunaroute.observe.capture import Allowance
 from lunaroute.observe.control import Control
 from lunaroute.observe.desk import Desk, desk_path
 from lunaroute.observe.exchange import Context, Numbers
+from lunaroute.observe.gears import Gears
 from lunaroute.observe.mask import Masker
 from lunaroute.observe.metrics import Metrics
 from lunaroute.observe.news import Seen
 from lunaroute.observe.observer import Observer
 from lunaroute.observe.pricing import Prices
 from lunaroute.observe.sink import Sink, settled, weight
-from lunaroute.observe.threads import Answers, Place, Threads
+from lunaroute.observe.threads import Threads
 from lunaroute.records import Exchange, Json, Record
 from lunaroute.stores.files import open_private
 from lunaroute.stores.jsonl import JsonlStore
@@ -56,6 +58,7 @@ LEFT_OPEN = "LunaRoute was stopped"
 _DONE = object()
 CHORE_S = 0.1  # under load, upkeep gets a step so often
 OVERFULL_S = 10.0
+UI_AGAIN_S = 2.0
 EASY = 16  # with less than this part of the ring unread, what commands ask gets a step after each read
 ORPHANED = "the proxy process ended"
 
@@ -96,30 +99,36 @@ class Worker:
         self._batch: list[Record] = []
         self._batch_bytes = 0
         self._flushed = 0.0
+        self._caught_up = time.monotonic()  # when the ring was last read to its end
         self._heard = 0.0
         self._stored = 0  # the ring's position at the last commit
         self._tended = 0.0
         self._chored = 0.0
         self._chores: Iterator[object] | None = None
         self._aside = quiet.Aside()
+        self._gears = Gears(self._turn)
+        self._idle = 0  # waits in a row in which nothing came
         self._errors = 0
         self._dropped = 0
         self._ui: RunningUi | None = None
         self._ui_error: str | None = None
+        self._ui_due = float("inf")
         self._sinks: list[Sink] = []
         self._log_requests = bool(self._config.get("logging", {}).get("log_requests"))
         secrets = [word for word in (*start.get("secrets", ()), *start.get("access_tokens", ())) if word]
         self._masker = Masker(secrets)
         self._desk: Desk | None = None
         self._orders: Orders | None = None
+        self._numbers = Numbers(self._last_sequence)
         resume = self._open_stores()
         self._known_prices = self._prices()
         recording = self._config["session_recording"]
+        self._gaps: list[int] = []
         self._observer = Observer(
             Context(
                 boot_id=start["boot_id"],
                 masker=self._masker,
-                numbers=Numbers(self._last_sequence),
+                numbers=self._numbers,
                 budget=Allowance(BUDGET_BYTES),
                 capture_limit=int(recording["capture_limit_mb"] * 1024 * 1024),
                 places=resume.places,
@@ -129,16 +138,24 @@ class Worker:
                 answers=Answers(self._place),
                 account_key=self._account_key(),
                 price=self._fill,
+                gaps=self._gaps,
             ),
             resume.finished,
         )
-        self._metrics = Metrics(self._config.get("providers", {}), reader.counters, self._store_figures)
+        self._metrics = Metrics(
+            self._config.get("providers", {}),
+            reader.counters,
+            self._store_figures,
+            self._lag,
+            float(start.get("started_at_ns", 0)) / 1e9,
+        )
 
     # --- stores ----------------------------------------------------------------------------------------
     def _open_stores(self) -> Resume:
         recording = self._config["session_recording"]
         resume = Resume(finished=frozenset(), running=frozenset(), places={})
         self._sqlite: SqliteStore | None = None
+        self._jsonl: JsonlStore | None = None
         if not recording["enabled"]:
             return resume
         retention = recording["jsonl"]["retention"]
@@ -151,6 +168,7 @@ class Worker:
             replayed=self._reader.counters()["observer_restarts_total"] > 0,
         )
         if recording["jsonl"]["enabled"]:
+            self._jsonl = jsonl
             self._sinks.append(self._sink(jsonl))
         if recording["sqlite"]["enabled"]:
             kept = recording["sqlite"]["retention"]
@@ -163,7 +181,14 @@ class Worker:
             if recording["jsonl"]["enabled"]:
                 self._sqlite.locate_by(jsonl.locate)
             self._sinks.append(self._sink(self._sqlite))
-            self._orders = Orders(self._sqlite, jsonl, price=self._new_prices, fill=self._fill, now=self._clock.now)
+            self._orders = Orders(
+                self._sqlite,
+                jsonl,
+                price=self._new_prices,
+                fill=self._fill,
+                now=self._clock.now,
+                renumbered=self._renumbered,
+            )
         for sink in self._sinks:
             sink.write([])
         with contextlib.suppress(StoreError):
@@ -178,10 +203,14 @@ class Worker:
         return Sink(store, warn=self._warn, clock=time.monotonic)
 
     def _last_sequence(self, session: str) -> int:
-        if self._sqlite is not None and self._sqlite.is_open:
-            with contextlib.suppress(StoreError):
-                return self._sqlite.last_sequence(session)
-        return 0
+        last = self._asked_store(lambda store, ident: store.last_sequence(ident))(session)
+        if last:
+            return last
+        # there is no database, or it was lost: what its files tell may come back by an import
+        return self._jsonl.last_sequence(session) if self._jsonl is not None else 0
+
+    def _renumbered(self, session: str) -> None:
+        self._numbers.forget(session)
 
     def _asked_store(self, ask: Callable[[SqliteStore, Any], Value | None]) -> Callable[[Any], Value | None]:
         """A question to the database that has no answer while it cannot be read."""
@@ -253,17 +282,36 @@ class Worker:
             self._warn(f"{path} cannot be kept ({error}); accounts look new after each start")
             return os.urandom(32)
 
-    def _store_figures(self) -> dict[str, dict[str, int]]:
-        return {sink.store.name: {"lost": sink.missing, "ok": int(sink.error is None)} for sink in self._sinks}
+    def _store_figures(self) -> dict[str, dict[str, float]]:
+        return {
+            sink.store.name: {
+                "ok": int(sink.error is None),
+                "bytes": sink.store.size(),
+                "waiting_bytes": sink.waiting_bytes,
+                "lost": sink.missing,
+                "errors": sink.failures,
+                "removed": sink.store.removed,
+            }
+            for sink in self._sinks
+        }
+
+    def _lag(self) -> dict[str, float]:
+        """How far behind the relay this process is; asked by other threads."""
+        unread = self._reader.unread_bytes
+        behind = max(0.0, time.monotonic() - self._caught_up) if unread else 0.0
+        return {"lag_bytes": unread, "lag_seconds": behind, "open_exchanges": self._observer.open}
 
     def _warn(self, message: str) -> None:
         self._control.log("warn", message)
 
     # --- the UI ----------------------------------------------------------------------------------------
     def _start_ui(self) -> None:
+        """Starts it where it is wanted. Where its port is taken (an observer that died may not be quite gone), again
+        and again, and the relay is told when it is there."""
         ui = self._config["ui"]
         if not ui["enabled"]:
             return
+        before, self._ui_error = self._ui_error, None
         try:
             from lunaroute.ui import server
 
@@ -281,10 +329,14 @@ class Worker:
             self._ui_error = (
                 f"the web UI cannot listen on {where}: {error.strerror or error}; free the port or set ui.port"
             )
+            self._ui_due = time.monotonic() + UI_AGAIN_S
         except Exception as error:  # recording must go on whatever the UI's fault is
             self._ui_error = f"the web UI could not start: {type(error).__name__}: {error}"
-        if self._ui_error:
+        if self._ui_error and self._ui_error != before:
             self._warn(self._ui_error)
+        if self._ui is not None and before:
+            self._control.send({"event": "ui", "ui_url": self._ui.url, "ui_error": None})
+            self._control.log("info", "the web UI listens now", url=self._ui.url)
 
     # --- what the relay asks ---------------------------------------------------------------------------
     def status(self) -> Json:
@@ -292,9 +344,8 @@ class Worker:
         counters = self._reader.counters()
         return {
             "ok": all(sink.error is None for sink in self._sinks),
-            "lag_bytes": self._reader.unread_bytes,
+            **self._lag(),
             "lag_events": sum(0 if sink.clear else 1 for sink in self._sinks) + len(self._batch),
-            "open_exchanges": self._observer.open,
             "stores": [
                 {
                     "name": sink.store.name,
@@ -354,34 +405,39 @@ class Worker:
         self._control.send({"event": "ready", "ui_url": ui_url, "ui_error": self._ui_error})
         gc.collect()
         gc.freeze()
-        quiet.step_back()
-        idle = 0
-        while True:
-            ending = self._ending()
-            read = self._read()
-            now = time.monotonic()
-            if read:
-                self._heard = now
-            if ending or self._due(now):
-                self._flush(now)
-            if read:
-                idle = 0
-                if now - self._chored >= CHORE_S or self._at_ease():
-                    self._chore()
-                    self._chored = now
-                if now < self._deadline:
-                    continue
-            if ending:
-                break
-            if self._chore():
-                continue
-            if not self._reader.wait(QUIET_S if self._waiting() else IDLE_S):
-                idle += 1
-                if idle == 4:
-                    quiet.trim_memory()
+        self._gears.run()
         self._end()
         if self._stop is not None:
             self._control.send({"id": self._stop.get("id"), "ok": True})
+
+    def _turn(self) -> bool:
+        """Read, store what is due, a step of upkeep, or sleep; False: all is read and the end was asked for."""
+        ending = self._ending()
+        read = self._read()
+        now = time.monotonic()
+        if read:
+            self._heard = now
+        if ending or self._due(now):
+            self._flush(now)
+        if now >= self._ui_due and not ending:
+            self._ui_due = float("inf")
+            self._start_ui()
+        if read:
+            self._idle = 0
+            if now - self._chored >= CHORE_S or self._at_ease():
+                self._chore()
+                self._chored = now
+            if now < self._deadline:
+                return True
+        if ending:
+            return False
+        if self._chore():
+            return True
+        if not self._reader.wait(QUIET_S if self._waiting() else IDLE_S):
+            self._idle += 1
+            if self._idle == 4:
+                quiet.trim_memory()
+        return True
 
     def _chore(self) -> bool:
         """One step of what commands ask, or of upkeep, where one is due: between records, never instead of them."""
@@ -402,7 +458,7 @@ class Worker:
         """Asked before each read: what was written before the end was asked for is then read for certain."""
         if self._stop is None and not self._orphaned:
             return False
-        quiet.step_forward()
+        self._gears.hurry()
         return True
 
     def _read(self) -> bool:
@@ -426,6 +482,9 @@ class Worker:
                         self._log_request(record)
             if self._batch_bytes > BATCH_BYTES:
                 self._store()
+        if not self._reader.unread_bytes:
+            self._caught_up = time.monotonic()
+        self._metrics.gaps(self._gaps)
         return bool(events)
 
     def _log_request(self, exchange: Exchange) -> None:

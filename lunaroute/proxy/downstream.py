@@ -45,6 +45,10 @@ class Downstream(relay.Downstream):
             self.cancel("the client closed the connection")
         return bool(gone)
 
+    def vanished(self) -> bool:
+        """No process has the client's end any more, as far as that can be told."""
+        return has_gone(self.transport) is True
+
     def reset(self) -> None:
         """Close with a reset: what the client has is not whole, and nothing else would tell it."""
         self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)

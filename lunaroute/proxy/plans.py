@@ -45,6 +45,7 @@ class Plans:
         self.config, self.settings, self.local, self.is_own = config, settings, local, is_own
         self.router = Router(config)
         self.pools: dict[tuple[Origin, str | None, HttpClient], Pool] = {}
+        self._used: dict[str, set[Pool]] = {}  # by provider
         self._contexts: dict[str | None, ssl.SSLContext] = {}
         self._logins = {
             name: CodexLogin(provider.codex_auth, warn, learned)
@@ -70,6 +71,12 @@ class Plans:
         plan.idle_ns = int(provider.http_client.idle_timeout_secs * 1e9)
         return plan
 
+    def failure(self, provider: str, seconds: float) -> str | None:
+        """Why the last connection to a provider could not be made, if that was within so many seconds."""
+        lately = self.settings.loop.time() - seconds
+        pools = self._used.get(provider, ())
+        return next((pool.failure for pool in pools if pool.failure and pool.failed_at >= lately), None)
+
     def _address(self, plan: relay.Plan, decision: Decision, provider: Provider) -> None:
         parts = urlsplit(decision.base)
         origin = Origin(parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
@@ -79,6 +86,7 @@ class Plans:
             self.pools[key] = Pool(origin, provider.http_client, context, self.settings, self.is_own)
         plan.provider = decision.provider
         plan.pool = self.pools[key]
+        self._used.setdefault(decision.provider, set()).add(self.pools[key])
         plan.authority = origin.authority.encode()
         plan.prefix, plan.strip = decision.prefix, decision.strip
         plan.tag = msgspec.json.encode(

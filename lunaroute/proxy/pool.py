@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from lunaroute import tap
 from lunaroute._fast import relay
 from lunaroute._fast.tls import Tls
 from lunaroute.config import HttpClient
@@ -25,6 +26,7 @@ from lunaroute.proxy.settings import Settings
 ATTEMPT_DELAY = 0.25  # seconds before the next address is tried beside the first (RFC 8305 section 8)
 FRESH = 30.0  # seconds a resolved name is believed
 PAUSE = 0.01  # seconds before the first further try to connect; doubled each time
+FAILURES, RETRIES = tap.COUNTERS.index("connect_failures_total"), tap.COUNTERS.index("connect_retries_total")
 SPARE_PAUSE = 1.0  # seconds before a lost spare is replaced; doubled each time one dies unused
 
 
@@ -70,6 +72,8 @@ class Pool(relay.Pool):
         self._spare_due: asyncio.TimerHandle | None = None
         self._addresses: list[tuple[Any, ...]] = []
         self._resolved_at = float("-inf")
+        self.failure: str | None = None  # why the last connection could not be made; None where it could
+        self.failed_at = float("-inf")
 
     # --- called by the relay ------------------------------------------------------------------------------------
 
@@ -138,9 +142,12 @@ class Pool(relay.Pool):
             return
         finally:
             self._connecting -= 1
+        self.failure = None
         self.add(connection)
 
     def _failed(self, downstream: Downstream | None, error: ConnectFailed) -> None:
+        self.settings.tap.add(FAILURES)
+        self.failure, self.failed_at = str(error), self._loop.time()
         if downstream is None or downstream not in self.waiters:
             # it took the connection of another, which now has none on its way: the failure is that one's
             downstream = self.waiters[0] if len(self.waiters) > self._connecting - 1 else None
@@ -171,6 +178,7 @@ class Pool(relay.Pool):
                 if not left or self._loop.time() + pause >= deadline:
                     raise ConnectFailed(f"cannot connect to {self.origin}: {_reason(error)}") from None
             await asyncio.sleep(pause)
+            self.settings.tap.add(RETRIES)
             pause *= 2
         raise AssertionError("unreachable")
 
@@ -265,6 +273,12 @@ class Pool(relay.Pool):
         ):
             if hasattr(socket, name):
                 sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+    def facts(self) -> dict[str, Any]:
+        """For /readyz: connections, and requests that wait for one."""
+        return {
+            "origin": str(self.origin), "open": self.opened, "idle": len(self.idle), "waiting": len(self.waiters)
+        }  # fmt: skip
 
     def __repr__(self) -> str:
         return f"<Pool {self.origin} idle {len(self.idle)} open {self.opened} waiting {len(self.waiters)}>"

@@ -49,7 +49,10 @@ class Settings(relay.Settings):
             raise Reject(403, "requests from other web sites are refused")
         if origin is None:
             return
-        parts = urlsplit(origin.decode("latin-1"))
+        try:
+            parts = urlsplit(origin.decode("latin-1"))
+        except ValueError:  # brackets that hold no address
+            raise Reject(403, "requests of a web page from another origin are refused") from None
         name = http1.host_of(parts.netloc.encode("latin-1"))
         if parts.scheme not in ("http", "https") or name is None or name not in self.allowed:
             raise Reject(403, "requests of a web page from another origin are refused")

@@ -174,7 +174,8 @@ class Router:
             drop |= Credential.BEARER
         if marks & other_key:
             drop |= Credential.KEY
-        if marks & Signal.GOOGLE_KEY or (name == "anthropic" and marks & Signal.AZURE_KEY):
+        foreign = Signal.AZURE_KEY if name == "anthropic" else Signal.VENDOR_KEY_ANTHROPIC
+        if marks & (Signal.GOOGLE_KEY | foreign):
             drop |= Credential.VENDOR_KEY
         if name == "anthropic" and marks & Signal.CHATGPT:
             drop |= Credential.ACCOUNT

@@ -25,6 +25,7 @@ class Signal(IntFlag):
     GOOGLE_KEY = 2048  # x-goog-api-key
     WEBSOCKET = 4096  # a WebSocket handshake
     CONTROL = 8192  # an x-lunaroute-* field
+    VENDOR_KEY_ANTHROPIC = 16384  # an api-key or x-goog-api-key field of Anthropic's form
 
 
 class Credential(IntFlag):
@@ -37,5 +38,5 @@ class Credential(IntFlag):
     ALL = BEARER | KEY | VENDOR_KEY | ACCOUNT
 
 
-OF_ANTHROPIC = Signal.BEARER_ANTHROPIC | Signal.KEY_ANTHROPIC
+OF_ANTHROPIC = Signal.BEARER_ANTHROPIC | Signal.KEY_ANTHROPIC | Signal.VENDOR_KEY_ANTHROPIC
 OF_OPENAI = Signal.BEARER_OPENAI | Signal.KEY_OPENAI | Signal.CHATGPT

@@ -23,6 +23,7 @@ class Store(Protocol):
     name: str
     path: Path
     refused: int  # records that it cannot take whatever is done, left out so that the others are kept
+    removed: int  # what upkeep removed for its age, or for want of room
 
     def open(self) -> None:
         """Make ready to write; raises StoreError. May be called again after a failure."""

@@ -20,11 +20,14 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from lunaroute.errors import StoreError
 from lunaroute.records import Closed, Exchange, Opened, Record
 from lunaroute.stores import lines, packing
 from lunaroute.stores.files import open_private, private_folder
-from lunaroute.stores.reading import packed
+from lunaroute.stores.reading import Trouble, numbered, packed
+from lunaroute.stores.reading import found as either_form
 from lunaroute.stores.upkeep import Keep
 
 # open files; the least recently used is closed first
@@ -47,6 +50,13 @@ _TOLD_KEPT = 64
 _FORMS = ("", ".zst", ".part", ".zst.part", ".zst.damaged")
 _PIECE = 1 << 20  # bytes written at once, about
 _STEP = 100  # files looked at in one step of upkeep
+
+
+class _Numbered(msgspec.Struct):
+    sequence: int = 0
+
+
+_numbered = msgspec.json.Decoder(_Numbered)
 
 
 class _File:
@@ -160,6 +170,7 @@ class JsonlStore:
         self._told: OrderedDict[str, dict[str, int]] = OrderedDict()
         self._tending: Generator[None, None, None] | None = None
         self._bytes = 0
+        self.removed = 0  # files, by retention
 
     def __repr__(self) -> str:
         return f"<JsonlStore {self.path} {len(self._files)} open files>"
@@ -199,6 +210,19 @@ class JsonlStore:
             if len(self._paths) > _PATHS_KNOWN:
                 self._paths.popitem(last=False)
         return path
+
+    def last_sequence(self, session_id: str) -> int:
+        """The highest number that an exchange has in the session's file; 0 where there is none."""
+        name, last = f"session_{session_id}.jsonl", 0
+        for day in self._days(newest_first=True):
+            path = either_form(day / name)
+            if path.exists():
+                for line in numbered(path):
+                    if not isinstance(line, Trouble):
+                        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+                            last = max(last, _numbered.decode(line[1]).sequence)
+                break
+        return last
 
     def _days(self, newest_first: bool = False) -> list[Path]:
         try:
@@ -424,6 +448,7 @@ class JsonlStore:
         except OSError as error:
             raise StoreError(f"cannot remove the old file {each.path}: {error.strerror}") from None
         self._bytes -= each.size
+        self.removed += 1
         session = each.path.name.removeprefix("session_").partition(".jsonl")[0]
         self._paths.pop(session, None)
 

@@ -61,7 +61,8 @@ Order = Delete | Prune | Import | Reprice
 
 
 class Orders:
-    """See the module. price: loads the prices and gives what prices a row; fill: sets the cost of an exchange."""
+    """See the module. price: loads the prices and gives what prices a row; fill: sets the cost of an exchange;
+    renumbered: hears of sessions whose exchanges have got other numbers."""
 
     def __init__(
         self,
@@ -71,12 +72,14 @@ class Orders:
         price: Callable[[], Price],
         fill: Callable[[Exchange], None],
         now: Callable[[], float],
+        renumbered: Callable[[str], None] = lambda session: None,
     ) -> None:
         self._sqlite = sqlite
         self._jsonl = jsonl
         self._price = price
         self._fill = fill
         self._now = now
+        self._renumbered = renumbered
 
     def carry_out(self, asked: Json) -> Steps:
         """The steps of an order; what they return is the answer. Raises StoreError."""
@@ -151,6 +154,9 @@ class Orders:
                 yield Progress(done, sum(sizes))
             done += size
             yield Progress(done, sum(sizes))
+        for session in tally.sessions:
+            if self._sqlite.renumber(session):
+                self._renumbered(session)
         return tally.told()
 
     def _bring(self, path: str, batch: list[Exchange], tally: Imported) -> None:
@@ -209,7 +215,7 @@ class Imported:
 
     def __init__(self, now: float, max_age_days: float | None) -> None:
         self._before = int((now - max_age_days * 86400) * 1e9) if max_age_days is not None else 0
-        self._sessions: set[str] = set()
+        self.sessions: set[str] = set()
         self._troubles: list[Trouble] = []
         self.damaged = self.imported = self.known = self.recorded = self.expiring = 0
 
@@ -222,14 +228,14 @@ class Imported:
     def take(self, exchange: Exchange) -> None:
         """One is new."""
         self.imported += 1
-        self._sessions.add(exchange.session_id)
+        self.sessions.add(exchange.session_id)
         self.expiring += exchange.started_ns < self._before
 
     def told(self) -> Json:
         """The answer."""
         return {
             "imported": self.imported,
-            "sessions": sorted(self._sessions),
+            "sessions": sorted(self.sessions),
             "known": self.known,
             "recorded_sessions": self.recorded,
             "expiring": self.expiring,
@@ -276,7 +282,9 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
     """A connection that can only look, for what is asked of an order beforehand; raises StoreError."""
     connection: sqlite3.Connection | None = None
     try:
-        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)
+        connection = sqlite3.connect(
+            f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
+        )
         connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
         connection.execute("PRAGMA query_only = 1")
         yield connection

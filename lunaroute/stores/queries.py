@@ -164,12 +164,25 @@ def resolve(db: Connection, text: str) -> str:
 def exchanges(
     db: Connection, session_id: str, *, after: int = 0, before: int | None = None, limit: int = 50, last: bool = False
 ) -> list[ExchangeRow]:
-    """Exchanges with `after < sequence < before`, in order: the first `limit` of them, or with `last` the last."""
+    """Exchanges with `after < sequence < before`, in order: the first `limit` of them, or with `last` the last.
+
+    Two of the same number (an old import) are never parted: then it is more than `limit`.
+    """
+    way = "DESC" if last else "ASC"
+    limit = max(1, min(limit, PAGE_LIMIT))
     found = db.rows(
         f"SELECT {_EXCHANGE_COLUMNS} FROM exchanges WHERE session_id = ? AND sequence > ? AND sequence < ?"
-        f" ORDER BY sequence {'DESC' if last else 'ASC'} LIMIT ?",
-        [valid_id(session_id), after, before if before is not None else 1 << 62, max(1, min(limit, PAGE_LIMIT))],
+        f" ORDER BY sequence {way}, started_ns {way}, row {way} LIMIT ?",
+        [valid_id(session_id), after, before if before is not None else 1 << 62, limit],
     )
+    if len(found) > 1 and len(found) >= limit:
+        edge = found[-1]["sequence"]
+        seen = sum(row["sequence"] == edge for row in found)
+        found += db.rows(
+            f"SELECT {_EXCHANGE_COLUMNS} FROM exchanges WHERE session_id = ? AND sequence = ?"
+            f" ORDER BY started_ns {way}, row {way} LIMIT -1 OFFSET ?",
+            [session_id, edge, seen],
+        )
     rows = [_exchange(row) for row in found]
     return rows[::-1] if last else rows
 
@@ -263,9 +276,7 @@ def _whole(db: Connection, row: int) -> packs.Whole | None:
         return db.shelf.whole(row)
 
 
-_NOTHING = Bodies(
-    request_headers=[], response_headers=[], attempts=[], timings={}, request_body=b"", response_body=b""
-)
+_NOTHING = Bodies(request_headers=[], response_headers=[], attempts=[], timings={}, request_body=b"", response_body=b"")
 
 
 def _attempts(db: Connection, row: int) -> list[dict[str, Any]]:

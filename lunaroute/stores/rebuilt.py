@@ -96,12 +96,13 @@ def _put_tools(db: Connection, row: ExchangeRow, made: Exchange) -> None:
         return
     arguments, results = _said(made)
     for each in found:
+        ident = each["call_id"].partition("~")[0]
         result = None
         if each["result_exchange"] == row.row:
             seen = each["called_ns"] is not None and each["duration_ms"] is not None
             result = ToolResult(
-                id=each["call_id"],
-                text=results.get(each["call_id"], ""),
+                id=ident,
+                text=results.get(ident, ""),
                 result_bytes=each["result_bytes"] or 0,
                 success=None if each["success"] is None else bool(each["success"]),
                 seen_ns=each["called_ns"] + round(each["duration_ms"] * 1e6) if seen else None,
@@ -110,10 +111,10 @@ def _put_tools(db: Connection, row: ExchangeRow, made: Exchange) -> None:
             made.tool_results += [result] if result else []
             continue
         call = ToolCall(
-            id=each["call_id"],
+            id=ident,
             name=each["name"],
             kind=each["kind"],
-            arguments=arguments.get(each["call_id"]) or each["arguments"] or "",
+            arguments=arguments.get(ident) or each["arguments"] or "",
             arguments_bytes=each["arguments_bytes"] or 0,
             called_ns=each["called_ns"],
             result=result,

@@ -86,6 +86,7 @@ class SqliteStore:
         self._inode: tuple[int, int] | None = None
         self._unmerged = upkeep.Unmerged()
         self.refused = 0  # records that no database can take
+        self.removed = 0  # exchanges, by retention
 
     def locate_by(self, locate: Callable[[str, int], str | None]) -> None:
         """Tell where a session's JSONL file is."""
@@ -120,7 +121,9 @@ class SqliteStore:
 
     def _connect(self) -> None:
         os.close(open_private(self.path, os.O_RDWR | os.O_CREAT))
-        connection = sqlite3.connect(self.path, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000)
+        connection = sqlite3.connect(
+            self.path, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000, check_same_thread=False
+        )
         try:
             if schema.check(connection) == 0:
                 connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
@@ -319,9 +322,13 @@ class SqliteStore:
     def tend_steps(self, now: float, keep: upkeep.Keep | None = None) -> Iterator[upkeep.Progress]:
         """Retention by age and size, in steps; `keep`: other bounds for this once."""
         age, size = keep or self.keep
-        yield from self._guarded(
+        done = 0
+        for step in self._guarded(
             upkeep.trim(self._transaction, now, age, size, self._writing.forget, self._unmerged)
-        )
+        ):
+            self.removed += step.done - done
+            done = step.done
+            yield step
         if self._unwiped:
             yield from self._guarded(self._wipe(upkeep.wipe(self._transaction)))
         self._empty_log()
@@ -410,6 +417,21 @@ class SqliteStore:
         finally:
             self._writing.locate = locate
 
+    def renumber(self, session_id: str) -> bool:
+        """Number a session's exchanges by their time, where two have the same number; whether that was so."""
+        with self._transaction() as connection:
+            rows = connection.execute(
+                "SELECT row, sequence FROM exchanges WHERE session_id = ? ORDER BY started_ns, sequence, row",
+                (session_id,),
+            ).fetchall()
+            if len({number for _, number in rows}) == len(rows):
+                return False
+            connection.executemany(
+                "UPDATE exchanges SET sequence = ? WHERE row = ?",
+                [(number, row) for number, (row, _) in enumerate(rows, start=1)],
+            )
+        return True
+
     def known(self, ids: Sequence[str]) -> set[str]:
         """Which of these exchanges are here, in whatever state."""
         with self._transaction() as connection:
@@ -445,8 +467,8 @@ class SqliteStore:
         """(dialect, request body, texts for the search) of the last turn of a session."""
         with self._looking() as connection:
             found = connection.execute(
-                "SELECT row, dialect FROM exchanges WHERE session_id = ? AND state IS NOT NULL AND kind = 'turn' "
-                "ORDER BY sequence DESC LIMIT 1",
+                "SELECT row, dialect FROM exchanges WHERE session_id = ? AND state IS NOT NULL "
+                "AND kind IN ('turn', 'queued', 'background') AND request_bytes > 0 ORDER BY sequence DESC LIMIT 1",
                 (session_id,),
             ).fetchone()
             if found is None:
@@ -458,25 +480,31 @@ class SqliteStore:
                 return None
         return (found[1] or "", b"".join(whole.pieces), texts) if whole is not None else None
 
-    def thread(self, digest: bytes) -> tuple[str, int] | None:
-        """(session, when it was last active, wall clock ns) of the conversation with this digest."""
+    def thread(self, digest: bytes) -> tuple[str, int, bool] | None:
+        """(session, when it was last active, wall clock ns, whether it has an answer) of the conversation with this
+        digest."""
         with self._looking() as connection:
             found = connection.execute(
-                "SELECT session_id, last_at FROM sessions WHERE thread = ? ORDER BY last_at DESC LIMIT 1", (digest,)
+                "SELECT session_id, last_at, EXISTS (SELECT 1 FROM exchanges AS e WHERE "
+                "e.session_id = sessions.session_id AND e.state = 'ok' AND e.kind != 'title') "
+                "FROM sessions WHERE thread = ? ORDER BY last_at DESC LIMIT 1",
+                (digest,),
             ).fetchone()
         if found is None:
             return None
-        return found[0], int(datetime.fromisoformat(found[1]).replace(tzinfo=UTC).timestamp() * 1e9)
+        last_ns = int(datetime.fromisoformat(found[1]).replace(tzinfo=UTC).timestamp() * 1e9)
+        return found[0], last_ns, bool(found[2])
 
-    def response(self, response_id: str) -> tuple[str, str] | None:
-        """(exchange, session) of a recent answer with this id."""
+    def response(self, response_id: str) -> tuple[str, str, bool] | None:
+        """(exchange, session, whether it is whole) of a recent answer with this id."""
         with self._looking() as connection:
-            found: tuple[str, str] | None = connection.execute(
-                "SELECT id, session_id FROM exchanges WHERE row > (SELECT max(row) FROM exchanges) - ? "
-                "AND response_id = ? AND session_id IS NOT NULL ORDER BY row DESC LIMIT 1",
+            found = connection.execute(
+                "SELECT id, session_id, kind != 'queued' FROM exchanges WHERE "
+                "row > (SELECT max(row) FROM exchanges) - ? AND response_id = ? AND session_id IS NOT NULL "
+                "AND kind NOT IN ('poll', 'background') ORDER BY row DESC LIMIT 1",
                 (RESPONSES, response_id),
             ).fetchone()
-        return found
+        return (found[0], found[1], bool(found[2])) if found is not None else None
 
     @property
     def overfull(self) -> bool:

@@ -187,9 +187,16 @@ _ABANDONED = (
 )
 _PACK = "INSERT INTO packs (exchange, base, data) VALUES (?, ?, ?)"
 _ATTEMPT = "INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+# its response was fetched by another request, which is the turn now
+_FETCHED = "UPDATE exchanges SET kind = 'background' WHERE id = ? AND session_id = ? AND kind = 'queued'"
 _CALLED = (
     "INSERT INTO tool_calls (session_id, call_id, exchange, name, kind, arguments, arguments_bytes, called_ns) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+)
+# some servers count their calls anew with each answer: the id belongs to the newest, earlier ones get their exchange's
+_SHORT_ID = 12
+_CALLED_BEFORE = (
+    "UPDATE tool_calls SET call_id = call_id || '~' || exchange WHERE session_id = ? AND call_id = ? AND exchange != ?"
 )
 # the first request that brings a result counts, however often the history is sent again
 _RESULT = """
@@ -204,6 +211,7 @@ _LIMIT = (
     "WHERE seen_ns <= excluded.seen_ns"
 )
 RECALLED = 8
+_ELSEWHERE = 500  # results that are looked for among the calls of other sessions
 FACETS = ("model_used", "client", "provider", "project")
 FACETS_KNOWN = 10_000
 
@@ -310,7 +318,7 @@ class Writing:
     # --- one exchange -----------------------------------------------------------------------------
     def _exchange(self, connection: sqlite3.Connection, exchange: Exchange) -> None:
         found = connection.execute(
-            "SELECT session_id, state, row FROM exchanges WHERE id = ?", (exchange.id,)
+            "SELECT session_id, state, row, kind FROM exchanges WHERE id = ?", (exchange.id,)
         ).fetchone()
         if found is not None and found[1] is not None:
             return  # given again
@@ -321,12 +329,17 @@ class Writing:
         counted = exchange.kind != "handshake"
         first = counted and (found is None or found[0] is None)
         session = self._later.session(self._session(exchange, row, first))
+        # what a request is for may only be known at its end
+        was_turn = found is not None and found[0] is not None and found[3] in TURNS
+        session["turns"] += int(exchange.kind in TURNS) - int(was_turn)
         for name in FACETS:
             value = getattr(exchange, name)
             if value and (name, value) not in self._facets:
                 self._facet(connection, name, value)
         if exchange.state is None:
             return
+        if exchange.kind == "turn" and exchange.continues and not exchange.request_body:
+            self._fetched(connection, exchange, session)
         later = self._later
         later.attempts += [
             (number, a.number, a.provider, a.origin, a.status, a.error, a.sent, a.reused, a.connect_ms, a.tls_ms)
@@ -342,6 +355,11 @@ class Writing:
             known = later.limits.get(told[:3])
             if known is None or known[3] <= told[3]:
                 later.limits[told[:3]] = told
+
+    def _fetched(self, connection: sqlite3.Connection, exchange: Exchange, session: dict[str, Any]) -> None:
+        if connection.execute(_FETCHED, (exchange.continues, exchange.session_id)).rowcount:
+            for name in ("turns", "usage_unknown", "cost_unknown"):
+                session[name] -= 1
 
     def _session(self, exchange: Exchange, row: dict[str, Any], first: bool) -> dict[str, Any]:
         ended = exchange.state is not None
@@ -359,7 +377,7 @@ class Writing:
             titled=exchange.kind == "title" and ended,
             jsonl_path=self.locate(exchange.session_id, exchange.started_ns),
             requests=int(first),
-            turns=int(first and exchange.kind in TURNS),
+            turns=0,
             model_used=exchange.model_used if ended and exchange.kind != "title" else None,
             # a refused handshake (426) is how a client is told to use HTTP
             errors=int(ended and exchange.state in ERRORS and counted),
@@ -409,23 +427,43 @@ class Writing:
         except StoreError:
             return None  # a damaged pack is nothing to build on
 
-    def _tools(
-        self, connection: sqlite3.Connection, exchange: Exchange, number: int, values: dict[str, Any]
-    ) -> None:
+    def _tools(self, connection: sqlite3.Connection, exchange: Exchange, number: int, values: dict[str, Any]) -> None:
         session = exchange.session_id
+        # results first: an answer may use the id of the call that its request has brought the result of
+        missing = [each for each in exchange.tool_results if not self._result(connection, values, number, each)]
+        if missing:
+            self._results_elsewhere(connection, number, missing)
         for call in exchange.tool_calls:
+            if len(call.id) < _SHORT_ID:
+                connection.execute(_CALLED_BEFORE, (session, call.id, number))
             values["tool_calls"] += connection.execute(_CALLED, _call_row(session, number, call)).rowcount
             if call.result is not None:
-                values["tool_failures"] += self._result(connection, session, number, call.result)
-        for result in exchange.tool_results:
-            values["tool_failures"] += self._result(connection, session, number, result)
+                self._result(connection, values, number, call.result)
 
-    def _result(self, connection: sqlite3.Connection, session: str, number: int, result: ToolResult) -> int:
-        """1 where this is the first word of a failure."""
+    def _result(self, connection: sqlite3.Connection, of: dict[str, Any], number: int, result: ToolResult) -> bool:
+        """Whether a call of this session has waited for it; a failure is added to the session's."""
         success = None if result.success is None else int(result.success)
-        values = (number, result.result_bytes, success, result.seen_ns, session, result.id)
+        values = (number, result.result_bytes, success, result.seen_ns, of["session_id"], result.id)
         first = connection.execute(_RESULT, values).rowcount
-        return first if success == 0 else 0
+        of["tool_failures"] += first if success == 0 else 0
+        return bool(first)
+
+    def _results_elsewhere(self, connection: sqlite3.Connection, number: int, results: list[ToolResult]) -> None:
+        """A conversation that is forked or resumed goes on under another id than its last calls were made under."""
+        long = {result.id: result for result in results[-_ELSEWHERE:] if len(result.id) >= _SHORT_ID}
+        marks = ", ".join("?" * len(long))
+        waiting = connection.execute(
+            f"SELECT session_id, call_id FROM tool_calls WHERE result_exchange IS NULL AND call_id IN ({marks})",
+            list(long),
+        ).fetchall()
+        for session, ident in waiting:
+            told = self._later.sessions.get(session)
+            of = told if told is not None else {"session_id": session, "tool_failures": 0}
+            self._result(connection, of, number, long[ident])
+            if told is None and of["tool_failures"]:
+                connection.execute(
+                    "UPDATE sessions SET tool_failures = tool_failures + 1 WHERE session_id = ?", (session,)
+                )
 
     def _facet(self, connection: sqlite3.Connection, name: str, value: str) -> None:
         if len(self._facets) >= FACETS_KNOWN:

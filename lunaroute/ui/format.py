@@ -27,6 +27,10 @@ CLIENTS = {
 }
 KINDS = {
     "turn": "Turn",
+    "queued": "Turn in the background",
+    "background": "Turn in the background",
+    "poll": "Look at a response",
+    "embedding": "Embedding",
     "title": "Title",
     "count": "Token count",
     "models": "Model list",

@@ -18,7 +18,7 @@ from lunaroute.stores.rows import Bodies, ExchangeRow
 
 BYTES_LIMIT = 48 << 20  # bodies unfolded for one page
 TEXT_LIMIT = 6_000  # characters of one block on a session's page
-SIDE = ("title", "count", "models", "prewarm", "probe", "handshake", "other")
+SIDE = ("title", "count", "models", "prewarm", "probe", "poll", "embedding", "handshake", "other")
 _SUMMARY_KEYS = ("command", "cmd", "pattern", "query", "file_path", "path", "url", "description", "prompt", "input")
 _WRAPPED = re.compile(r"\s*<([a-zA-Z][\w-]{1,40})[\s>].*</\1>\s*", re.DOTALL)
 _GONE = 4  # so many blocks of the history missing at once: the client has replaced it
@@ -127,6 +127,9 @@ class _Unfolding:
                 said.text = _unwrapped(said.text)
             return
         if not kept.request_body:  # still under way, or refused before there was one
+            if row.continues:  # the answer to what was asked for by another request
+                turn.answer = self._entries("assistant", talk.answer.blocks if talk.answer else [])
+                self._answered(talk)
             return
         self._describe(talk)
         fresh, turn.replaced = self._fresh(row, talk)

@@ -7,6 +7,7 @@ with the direct one; and the record with both (mission P1 to P4, R1 to R3).
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,8 @@ from tests.e2e.programs import Ran
 from tests.e2e.same import Fresh, Pair, Target, both_sides, like_direct
 from tests.fakes import Tap, Upstream
 from tests.messages import Message, decode
-from tests.running import Running
+from tests.running import PATIENCE, Running
+from tests.watched import parsed
 
 Json = dict[str, Any]
 USAGE = ("input_tokens", "output_tokens", "thinking_tokens", "cache_read_tokens", "cache_write_tokens")
@@ -75,6 +77,7 @@ def proved(case: Case, tmp_path: Path, serve: Callable[..., Running]) -> None:
             ran = case.run(programs.fresh_home(home), tap.url)
             assert ran.code == 0, (ran, luna.log())
             client = both_sides(tap, upstream, case.target, refused_handshake if case.refused else nothing)
+        counted(case, luna, assistant.told)
         assert luna.stop() == 0
     assert case.said(ran) == case.said(expected)
     assert assistant.told == alone.told
@@ -84,6 +87,28 @@ def proved(case: Case, tmp_path: Path, serve: Callable[..., Running]) -> None:
     tool_ran(upstream)
     assert {r.header("content-encoding") for r in upstream.requests if r.method == "POST"} <= {case.coding}
     recorded(case, luna, assistant.told, client, upstream)
+
+
+def counted(case: Case, luna: Running, told: list[Told]) -> None:
+    """/metrics comes to what the answers said: tokens, tool calls, turns by WebSocket, streams, times."""
+    used = [answer.usage for answer in told]
+    cached = ("cache_read_tokens", "cache_write_tokens") if case.dialect == "anthropic" else ()
+    expected = {
+        "lunaroute_tokens": sum(each.get(n, 0) for each in used for n in ("input_tokens", "output_tokens", *cached)),
+        "lunaroute_tool_calls": sum(len(answer.calls) for answer in told),
+        "lunaroute_websocket_turns": len(told) if case.transport == "websocket" else 0,
+        "lunaroute_streams": sum(answer.stream for answer in told),
+    }
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        scrape = parsed(luna.get("/metrics")[1].decode())
+        found = {name: sum(scrape[name].values()) for name in expected}
+        if found == expected:
+            break
+        assert time.monotonic() < deadline, (found, expected)
+        time.sleep(0.02)
+    for name in ("request_duration", "time_to_first_byte", "time_to_first_content", "tool_duration"):
+        assert any(scrape[f"lunaroute_{name}_seconds"].values()), name
 
 
 def nothing(pair: Pair) -> bool:

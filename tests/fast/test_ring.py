@@ -216,6 +216,28 @@ def test_waiting_ends_when_something_comes_and_when_the_ring_is_closed() -> None
     assert reader.read() == []
 
 
+def test_what_was_written_is_counted_without_the_gaps_of_a_new_beginning() -> None:
+    writer, reader = pair_of(4 << 20)
+    for _ in range(5):
+        for number in range(1500):
+            writer.event(tap.CLOSE, number, 0, bytes(1000))
+        drain(reader)
+        reader.release()
+    assert writer.written == 5 * 1500 * 1024
+    assert writer.position >= writer.written
+    before = writer.written
+    assert writer.idle()  # begins anew
+    assert writer.written == before
+
+
+def test_pages_that_were_made_ready_and_never_used_are_given_back() -> None:
+    writer, _ = pair_of(4 << 20)
+    assert writer.populate(2 << 20) == 2 << 20
+    assert writer.idle()
+    assert os.stat(f"/proc/self/fd/{writer.ring_fd}").st_blocks * 512 <= HEADER_BYTES
+    assert not writer.idle(), "nothing is left to give back"
+
+
 def test_a_sleeping_reader_is_woken_by_an_end_and_by_much_but_not_by_a_beginning() -> None:
     writer, _ = pair_of(4 << 20)
     with mmap.mmap(writer.ring_fd, HEADER_BYTES) as header:

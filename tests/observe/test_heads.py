@@ -16,6 +16,13 @@ def test_a_request_head() -> None:
     assert (head.get("x-a"), head.joined("x-a"), head.get("missing")) == ("1", "1, 2", "")
 
 
+def test_a_head_that_was_refused_for_its_blanks() -> None:
+    """A field with a blank before its colon is still that field; a folded line is none."""
+    head = read_head(b"POST /x HTTP/1.1\r\nAuthorization : sk-dummy\r\n\tx-api-key: folded\r\n more\r\n\r\n")
+    assert head.fields == [("Authorization ", "sk-dummy")]
+    assert head.get("authorization") == "sk-dummy"
+
+
 @pytest.mark.parametrize(
     ("raw", "status"),
     [

@@ -17,7 +17,7 @@ def mask(*fields: str, target: str = "/v1/messages", secrets: tuple[str, ...] = 
 
 NAMES = [
     *("Authorization", "X-Api-Key", "api-key", "x-goog-api-key", "Cookie", "Set-Cookie", "Proxy-Authorization"),
-    "ChatGPT-Account-Id",
+    "ChatGPT-Account-Id", "Authorization ",
 ]
 
 
@@ -32,6 +32,7 @@ CARRIED = [
     ("bare", "Authorization: secret-value-1", "secret-value-1"),
     ("key", "x-api-key: secret-value-1", "secret-value-1"),
     ("cookie", "Cookie: a=1; sid=secret-value-1", "secret-value-1"),
+    ("a blank before the colon", "Authorization : Bearer secret-value-1", "secret-value-1"),
     ("account", "chatgpt-account-id: account-123", "account-123"),
 ]
 

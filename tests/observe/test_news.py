@@ -169,9 +169,34 @@ def test_a_session_that_is_not_remembered_is_recalled() -> None:
     assert asked == ["s", "new"]
 
 
-def test_texts_have_a_bound() -> None:
+def test_texts_have_a_bound_within_which_the_newest_come_first() -> None:
     found = ask(Seen(), "anthropic", {"messages": [user("a" * (TEXT_LIMIT - 10)), user("b" * 100), user("c")]})
-    assert [len(text.text) for text in found.texts] == [TEXT_LIMIT - 10, 10]
+    assert [(text.text[0], len(text.text)) for text in found.texts] == [("a", TEXT_LIMIT - 101), ("b", 100), ("c", 1)]
+
+
+def test_what_is_left_for_want_of_room_is_taken_from_a_later_request() -> None:
+    seen = Seen()
+    history = [user(f"{number} " + chr(97 + number) * (TEXT_LIMIT // 2 - 100)) for number in range(5)]
+    whole: set[str] = set()
+    for number in range(4):
+        history.append(user(f"question {number}"))
+        texts = told(ask(seen, "anthropic", {"messages": history}))
+        assert texts[-1] == f"question {number}"
+        assert sum(map(len, texts)) <= TEXT_LIMIT
+        taken = {text for text in texts if len(text) > TEXT_LIMIT // 3}
+        assert not taken & whole
+        whole |= taken
+    assert whole == {message["content"] for message in history[:5]}
+    assert told(ask(seen, "anthropic", {"messages": history})) == []
+
+
+def test_a_prompt_comes_before_whatever_a_tool_said_after_it() -> None:
+    result = user([{"type": "tool_result", "tool_use_id": "t1", "content": "r" * (TEXT_LIMIT * 2)}])
+    seen = Seen()
+    found = ask(seen, "anthropic", {"messages": [user("p" * 300), USED, result]})
+    assert [(text.kind, len(text.text)) for text in found.texts] == [("prompt", 300), ("tool_result", TEXT_LIMIT - 300)]
+    again = ask(seen, "anthropic", {"messages": [user("p" * 300), USED, result]})
+    assert told(again) == ["Bash\ncommand: ls"], "what can never be taken whole is not asked for again"
 
 
 def test_what_is_kept_in_mind_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 from typing import Any
 
 import pytest
@@ -81,6 +82,13 @@ def test_a_whole_stream() -> None:
 def last_byte_of(reply: bytes) -> float:
     """When the last piece of an answer comes, in events.post()."""
     return 11.0 + (len(reply) - 1) // 64
+
+
+def test_gaps_are_between_pieces_that_came_apart() -> None:
+    gaps: list[int] = []
+    begun = post(1, "/v1/messages", ask(), b"")[:-1]  # up to the head, at 10 ms
+    run(observer(gaps=gaps), [*begun, *((tap.RESPONSE_BODY, 1, at * MS, b"x") for at in (10, 10, 13, 53))])
+    assert gaps == [3 * MS, 40 * MS]
 
 
 @pytest.mark.parametrize("size", [1, 7, 4096])
@@ -343,3 +351,53 @@ def test_events_out_of_nowhere_are_counted() -> None:
     target = observer()
     assert run(target, [(tap.REQUEST_BODY, 9, 0, b"x"), closed(9)]) == []
     assert target.orphans == 2
+
+
+def test_a_request_beyond_the_limit_still_tells_its_facts() -> None:
+    """What was kept of either end: model, session, words, and the results of tools."""
+    session = "0196c5a2-0000-7000-8000-000000000001"
+
+    def result(number: int, text: str) -> dict[str, Any]:
+        block = {"type": "tool_result", "tool_use_id": f"toolu_long_enough_{number}", "content": text}
+        return {"role": "user", "content": [block]}
+
+    body = json.dumps(
+        {
+            "model": "claude-opus-5-5",
+            "messages": [result(1, "wombat"), *(result(n, "x" * 5000) for n in range(2, 30)), result(30, "quokka")],
+            "tools": [{"name": "Bash", "input_schema": {"properties": {"metadata": {}}}}],
+            "metadata": {"user_id": json.dumps({"session_id": session})},
+            "stream": True,
+        }
+    ).encode()
+    fields = (("User-Agent", "claude-cli/2.1.330"),)
+    events = post(1, "/v1/messages", body, message(), fields=fields)
+    done = last(run(observer(limit=40_000), events))
+    assert (done.truncated, done.session_id, done.model_requested, done.stream) == (
+        True,
+        session,
+        "claude-opus-5-5",
+        True,
+    )
+    assert {"wombat", "quokka", "Hi"} <= {text.text for text in done.texts}
+    results = [r.id for r in done.tool_results]
+    assert results[:2] + results[-1:] == ["toolu_long_enough_1", "toolu_long_enough_2", "toolu_long_enough_30"]
+    assert len(done.request_body) <= 40_000
+    assert body.startswith(done.request_body)
+
+
+@pytest.mark.parametrize("coded", [False, True], ids=["as it is", "gzip"])
+@pytest.mark.parametrize("stream", [False, True], ids=["document", "stream"])
+def test_a_large_answer_tells_what_it_cost_however_it_is_coded(coded: bool, stream: bool) -> None:
+    words = random.Random(1).randbytes(200_000).hex()
+    reply = message(words, input_tokens=11, output_tokens=22)
+    if not stream:
+        usage = {"input_tokens": 11, "output_tokens": 22}
+        whole = {"id": "m", "type": "message", "model": "m", "content": [{"type": "text", "text": words}]}
+        reply = json.dumps({**whole, "stop_reason": "end_turn", "usage": usage}).encode()
+    fields = (("Content-Encoding", "gzip"),) if coded else ()
+    sent = gzip.compress(reply) if coded else reply
+    done = last(run(observer(limit=50_000), post(1, "/v1/messages", ask(), sent, reply_fields=fields)))
+    assert (done.truncated, done.response_decode_error, done.state) == (True, None, State.OK)
+    assert (done.usage.input_tokens, done.usage.output_tokens, done.stop_reason) == (11, 22, "end_turn")
+    assert len(done.response_body) <= 50_000

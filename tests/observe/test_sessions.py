@@ -29,14 +29,25 @@ def found(fields: tuple[str, ...], body: dict[str, Any]) -> SessionKey | None:
     return identify(made, read(json.dumps(body).encode()), client_of(made)[0])
 
 
+OPENCODE = "user-agent: opencode/1.18.33 ai-sdk/provider-utils/4.0.23 runtime/bun/1.3.14"
 USER_ID = {"metadata": {"user_id": json.dumps({"device_id": "d", "session_id": UUID})}}
+CLAUDE_BODY = SessionKey(UUID, "metadata.user_id", "claude-code")
 SESSION = f"X-Claude-Code-Session-Id: {UUID}"
 BY_HEAD = "x-claude-code-session-id"
 BY_TURN = "x-codex-turn-metadata"
 TURN = 'x-codex-turn-metadata: {"session_id":"t1","thread_id":"t1","request_kind":"turn"}'
 CASES: list[tuple[str, tuple[str, ...], dict[str, Any], SessionKey | None]] = [
     ("claude-header", (CLAUDE, SESSION), {}, SessionKey(UUID, BY_HEAD, "claude-code")),
-    ("claude-body", (CLAUDE,), USER_ID, SessionKey(UUID, "metadata.user_id", "claude-code")),
+    ("claude-body", (CLAUDE,), USER_ID, CLAUDE_BODY),
+    ("claude-body-object", (CLAUDE,), {"metadata": {"user_id": {"session_id": UUID}}}, CLAUDE_BODY),
+    (
+        "object",
+        (),
+        {"metadata": {"user_id": {"session_id": "s 1"}}},
+        SessionKey(plain("s 1", "body"), "metadata", None),
+    ),
+    ("session-id", (), {"metadata": {"session_id": "s1"}}, SessionKey("s1", "metadata", None)),
+    ("no-session", (), {"metadata": {"user_id": {"session_id": 5}, "session_id": ""}}, None),
     (
         "claude-subagent",
         (CLAUDE, SESSION, f"x-claude-code-agent-id: {AGENT}"),
@@ -62,7 +73,18 @@ CASES: list[tuple[str, tuple[str, ...], dict[str, Any], SessionKey | None]] = [
         {"client_metadata": {"session_id": "s1", "thread_id": "t3"}},
         SessionKey("t3", "thread-id", "codex", parent="s1"),
     ),
-    ("opencode", ("x-session-affinity: s_1", "x-session-id: s_1"), {}, SessionKey("s_1", "x-session-id", "opencode")),
+    (
+        "opencode",
+        (OPENCODE, "x-session-affinity: s1", "x-session-id: s1"),
+        {},
+        SessionKey("s1", "x-session-id", "opencode"),
+    ),
+    (
+        "not-opencode",
+        ("User-Agent: MyCompanyApp/3.1", "x-session-id: cust-77"),
+        {},
+        SessionKey("cust-77", "x-session-id", "mycompanyapp"),
+    ),
     (
         "opencode-subagent",
         ("x-session-id: ses_2", "x-parent-session-id: ses_1"),
@@ -96,7 +118,7 @@ CASES: list[tuple[str, tuple[str, ...], dict[str, Any], SessionKey | None]] = [
         "nobody-is-its-own-parent",
         ("x-session-id: s1", "x-parent-session-id: s1"),
         {},
-        SessionKey("s1", "x-session-id", "opencode"),
+        SessionKey("s1", "x-session-id", None),
     ),
     ("opt-in", ("X-LunaRoute-Session: bug-42",), {}, SessionKey("bug-42", OPT_IN, None)),
     ("opt-in-words", ("X-LunaRoute-Session: fix the bug",), {}, SessionKey(plain("fix the bug", OPT_IN), OPT_IN, None)),
@@ -157,7 +179,9 @@ ASKED: list[tuple[str, str, str, tuple[str, ...], dict[str, Any], str]] = [
     ("one-model", "GET", "/v1/models/claude-opus-5-5", (), {}, "models"),
     ("claude-title", "POST", "/v1/messages", ("x-app: cli",), SCHEMA, "title"),
     ("sdk-with-schema", "POST", "/v1/messages", (), SCHEMA, "turn"),
-    ("opencode-title", "POST", "/v1/messages", (), {"system": "You are a title generator."}, "title"),
+    ("opencode-title", "POST", "/v1/messages", (OPENCODE,), {"system": "You are a title generator."}, "title"),
+    ("words-of-another-client", "POST", "/v1/messages", (), {"system": "You are a title generator."}, "turn"),
+    ("words-of-a-person", "POST", "/v1/messages", (OPENCODE,), {"input": "Write a title generator in C"}, "turn"),
     ("claude-compaction", "POST", "/v1/messages", ("x-claude-code-request-class: compaction",), TOOLS, "compaction"),
     ("codex-compaction", "POST", "/v1/responses", (CODEX % "compaction",), {}, "compaction"),
     ("codex-compact-path", "POST", "/v1/responses/compact", (), {}, "compaction"),
@@ -167,7 +191,9 @@ ASKED: list[tuple[str, str, str, tuple[str, ...], dict[str, Any], str]] = [
     ("broken-metadata", "POST", "/v1/responses", ("x-codex-turn-metadata: {",), TOOLS, "turn"),
     ("probe", "HEAD", "/api/hello", (), {}, "other"),
     ("batches", "POST", "/v1/messages/batches", (), {}, "other"),
-    ("get-response", "GET", "/v1/responses/resp_1", (), {}, "other"),
+    ("get-response", "GET", "/v1/responses/resp_1", (), {}, "poll"),
+    ("stop-response", "POST", "/v1/responses/resp_1/cancel", (), {}, "poll"),
+    ("items-of-response", "GET", "/v1/responses/resp_1/input_items", (), {}, "other"),
 ]
 
 

@@ -21,7 +21,7 @@ class Shelf:
     path = Path("/shelf")
 
     def __init__(self) -> None:
-        self.refused = 0
+        self.refused = self.removed = 0
         self.kept: list[str] = []
         self.tries = 0
         self.fault: str | None = None
@@ -100,6 +100,7 @@ def test_the_pause_doubles_up_to_its_bound(made: Made) -> None:
     gaps = [b - a for a, b in itertools.pairwise(tried)]
     assert gaps[:5] == [1.0, 2.0, 4.0, 8.0, 15.0]
     assert set(gaps[5:]) == {15.0}
+    assert made.sink.failures == len(tried) and made.sink.waiting_bytes > 0
     assert len(made.warnings) == 1, "one warning for one trouble"
 
 

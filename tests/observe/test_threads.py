@@ -12,14 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lunaroute.dialects.canonical import conversation
+from lunaroute.observe.answers import Answers, Place
 from lunaroute.observe.heads import read_head
 from lunaroute.observe.threads import (
     IDLE_NS,
     MAX_MARKS,
     OPENING_NS,
-    Answers,
     Memo,
-    Place,
     Threads,
     Trail,
     answer_marks,
@@ -57,11 +56,11 @@ def trail(body: Body | bytes, scope: bytes = SCOPE) -> Trail:
 class Proxy:
     """A client's requests as the observer would seat them."""
 
-    def __init__(self, recall: Callable[[bytes], tuple[str, int] | None] | None = None) -> None:
+    def __init__(self, recall: Callable[[bytes], tuple[str, int, bool] | None] | None = None) -> None:
         self.threads = Threads(recall)
         self.now = WALL
         self.count = 0
-        self.stored: dict[bytes, tuple[str, int]] = {}
+        self.stored: dict[bytes, tuple[str, int, bool]] = {}
 
     def send(self, body: Body, answer: str = "", *, scope: bytes = SCOPE, after: int = SECOND) -> str:
         self.now += after
@@ -70,7 +69,7 @@ class Proxy:
         session = self.threads.find(found, self.now) or f"session-{self.count}"
         tip = self.threads.asked(session, found, self.now)
         if tip is not None:
-            self.stored[tip] = (session, self.now)
+            self.stored[tip] = (session, self.now, bool(answer))
         if answer:
             reply = json.dumps({"type": "message", "content": [{"type": "text", "text": answer}]}).encode()
             said = conversation("anthropic", b"", reply).answer
@@ -142,6 +141,51 @@ TABLE: list[tuple[str, list[Step], list[int]]] = [
         (ask(A, model("{")), LONG, 1),
         (ask(A, model("{" + LONG), B), "", 1),
     ], [1, 1]),
+    ("one-shots", [(ask(A), LONG, 1), (ask(A), LONG, 1), (ask(A), "Done.", 1), (ask(A), "", 1)], [1, 2, 3, 4]),
+    ("retry-of-a-second", [(ask(A), LONG, 1), (ask(A), "", 1), (ask(A), "", 1), (ask(A), LONG, 1)], [1, 2, 2, 2]),
+    ("same-opening-and-short-answers", [
+        (ask(A), "Yes.", 1),
+        (ask(A), "No.", 1),
+        (ask(A, model("Yes."), B), "ok", 1),
+        (ask(A, model("No."), B), "ok", 1),
+        (ask(A, model("Yes."), B, model("ok"), A), "", 1),
+        (ask(A, model("No."), B, model("ok"), A), "", 1),
+    ], [1, 2, 1, 2, 1, 2]),
+    ("same-opening-and-answer", [
+        (ask(A), "Yes.", 1),
+        (ask(A), "Yes.", 1),
+        (ask(A, model("Yes."), user("one")), "ok", 1),
+        (ask(A, model("Yes."), user("two")), "ok", 1),
+        (ask(A, model("Yes."), user("one"), model("ok"), B), "ok", 1),
+        (ask(A, model("Yes."), user("two"), model("ok"), B), "ok", 1),
+        (ask(A, model("Yes."), user("one"), model("ok"), B, model("ok"), A), "", 1),
+    ], [1, 2, 2, 1, 2, 1, 2]),
+    ("the-same-conversation-twice", [
+        *[(ask(A), LONG, 1), (ask(A, model(LONG), B), LONG, 1), (ask(A, model(LONG), B, model(LONG), A), LONG, 1)] * 2
+    ], [1, 1, 1, 4, 4, 4]),
+    ("asked-again-in-the-middle", [
+        (ask(A), LONG, 1),
+        (ask(A, model(LONG), B), LONG, 1),
+        (ask(A, model(LONG), B), LONG, 1),
+    ], [1, 1, 1]),
+    ("a-side-question-after-each-turn", [
+        (ask(A), LONG, 1),
+        (ask(A, model(LONG), user("what next?")), "x", 1),
+        (ask(A, model(LONG), B), LONG, 1),
+        (ask(A, model(LONG), B, model(LONG), user("what next?")), "x", 1),
+        (ask(A, model(LONG), B, model(LONG), A), "x", 1),
+        (ask(A, model(LONG), B, model(LONG), A, model("x"), user("what next?")), "x", 1),
+    ], [1] * 6),
+    ("branches-that-go-on", [
+        (ask(A), LONG, 1),
+        (ask(A, model(LONG), user("one")), "ok", 1),
+        (ask(A, model(LONG), user("two")), "ok", 1),
+        (ask(A, model(LONG), user("one"), model("ok"), B), "x", 1),
+        (ask(A, model(LONG), user("two"), model("ok"), B), "x", 1),
+        (ask(A, model(LONG), user("two"), model("ok"), B, model("x"), A), "x", 1),
+        (ask(A, model(LONG), user("three")), "x", 1),
+        (ask(A, model(LONG), user("one"), model("ok"), B, model("x"), A), "x", 1),
+    ], [1, 1, 1, 1, 5, 5, 7, 1]),
     ("nothing-said", [(ask(), "", 1), (ask(), "", 1)], [1, 2]),
 ]  # fmt: skip
 
@@ -170,7 +214,7 @@ def test_a_restart_finds_the_session_by_its_one_hash() -> None:
     known = {tip: before.stored[tip] for tip in newest}
     asked: list[bytes] = []
 
-    def recall(each: bytes) -> tuple[str, int] | None:
+    def recall(each: bytes) -> tuple[str, int, bool] | None:
         asked.append(each)
         return known.get(each)
 
@@ -186,11 +230,13 @@ def test_a_restart_finds_the_session_by_its_one_hash() -> None:
 
 def test_what_is_recalled_can_be_too_old() -> None:
     tip = trail(ask(A, model("x"), B)).tip
-    proxy = Proxy(lambda each: ("old", WALL - IDLE_NS) if each == tip else None)
+    proxy = Proxy(lambda each: ("old", WALL - IDLE_NS, True) if each == tip else None)
     assert proxy.send(ask(A, model("x"), B)) == "session-1"
     opening = trail(ask(A)).tip
-    proxy = Proxy(lambda each: ("old", WALL - OPENING_NS // 2) if each == opening else None)
+    proxy = Proxy(lambda each: ("old", WALL - OPENING_NS // 2, False) if each == opening else None)
     assert proxy.send(ask(A)) == "old"
+    proxy = Proxy(lambda each: ("old", WALL - 1, True) if each == opening else None)
+    assert proxy.send(ask(A)) == "session-1", "answered: it is asked anew"
 
 
 def test_the_store_is_asked_little_however_long_a_history_is() -> None:
@@ -444,14 +490,14 @@ def test_the_memo_is_bounded_and_changes_nothing() -> None:
 # --- answers by id ------------------------------------------------------------------------------------
 def test_answers_are_found_by_their_id_within_their_scope() -> None:
     answers = Answers()
-    answers.told(b"a", "resp_1", "x-1", "s1")
-    answers.told(b"b", "resp_1", "y-1", "s2")
+    answers.told(b"a", "resp_1", Place("x-1", "s1"))
+    answers.told(b"b", "resp_1", Place("y-1", "s2"))
     assert answers.find(b"a", "resp_1") == Place("x-1", "s1")
     assert answers.find(b"b", "resp_1") == Place("y-1", "s2")
     assert answers.find(b"c", "resp_1") is None
-    answers.told(b"a", "resp_1", "x-9", "s1")
+    answers.told(b"a", "resp_1", Place("x-9", "s1"))
     assert answers.find(b"a", "resp_1") == Place("x-9", "s1")
-    answers.told(b"a", None, "x-2", "s1")
+    answers.told(b"a", None, Place("x-2", "s1"))
     assert answers.find(b"a", None) is None
     assert len(answers) == 2
 
@@ -459,7 +505,7 @@ def test_answers_are_found_by_their_id_within_their_scope() -> None:
 def test_answers_of_an_earlier_time_are_asked_for_and_memory_is_bounded() -> None:
     answers = Answers({"resp_0": Place("old-1", "s0")}.get, known=3)
     for number in range(1, 10):
-        answers.told(b"a", f"resp_{number}", f"x-{number}", "s")
+        answers.told(b"a", f"resp_{number}", Place(f"x-{number}", "s"))
     assert len(answers) == 3
     assert answers.find(b"a", "resp_0") == Place("old-1", "s0")
     assert answers.find(b"a", "resp_1") is None

@@ -392,6 +392,14 @@ def test_any_cut_gives_the_same_turns(cuts: list[int]) -> None:
     ]
 
 
+def test_gaps_are_between_the_events_of_one_turn() -> None:
+    gaps: list[int] = []
+    first = [client(create(), 30), server(created(), 500), server(delta(), 520), server(completed(), 525)]
+    then = [client(create(), 900), server(created(), 1500), server(delta(), 1500), server(completed(), 1501)]
+    run(observer(gaps=gaps), [*begin(), *first, *then, closed(1, at=9000)])
+    assert gaps == [20_000_000, 5_000_000, 1_000_000], "waiting for an answer is no gap, nor what came together"
+
+
 def test_turns_that_are_stored_are_not_told_again() -> None:
     target = observer(finished=(f"{BOOT}-1-1",))
     events = [*begin(), client(create()), server(completed()), client(create()), server(completed()), closed(1)]

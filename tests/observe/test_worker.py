@@ -151,8 +151,10 @@ def test_records_answers_and_stops(relay: Relay) -> None:
     assert status["ok"] and [s["name"] for s in status["stores"] if s["ok"]] == ["jsonl", "sqlite"]
     assert (status["dropped"]["tap_dropped_events_total"], status["ui"]["ok"]) == (0, False)
     text = relay.ask(cmd="metrics")["text"]
-    wanted = 'lunaroute_requests_total{dialect="anthropic",provider="anthropic",state="ok",status_class="2xx"} 1.0'
-    assert wanted in text
+    wanted = 'provider="anthropic",state="ok",status_class="2xx"} 1.0'
+    assert f'lunaroute_requests_total{{dialect="anthropic",model="claude-opus-5-5",{wanted}' in text
+    assert status["lag_bytes"] == status["lag_seconds"] == status["open_exchanges"] == 0
+    assert "lunaroute_observer_lag_bytes 0.0" in text and "lunaroute_start_time_seconds 1e-09" in text
     relay.stop()
     assert relay.ring.used() == 0
     assert [line["type"] for line in relay.lines_of()] == ["session", "request", "response"]
@@ -302,7 +304,8 @@ def test_scheduling_is_out_of_the_way(relay: Relay) -> None:
     assert relay.process is not None
     relay.ask(cmd="status")
     deadline = time.monotonic() + 10
-    while os.sched_getscheduler(relay.process.pid) != os.SCHED_IDLE:
+    threads = Path(f"/proc/{relay.process.pid}/task")
+    while os.SCHED_IDLE not in {os.sched_getscheduler(int(thread.name)) for thread in threads.iterdir()}:
         assert time.monotonic() < deadline
         relay.ask(cmd="status")
     relay.stop()

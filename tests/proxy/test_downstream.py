@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from lunaroute import tap
 from tests.peers import Peer, Proxy, Upstream, answer_to, get, looped, pair, post, reply, settle
 from tests.proxy.test_faults import CHUNKED, begun, black_hole, chunk, http
 
@@ -187,6 +188,24 @@ def rss() -> int:
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of a socket whether a process still has it")
+@looped
+async def test_a_client_that_is_gone_with_bytes_on_the_way_that_nobody_reads() -> None:
+    """Its FIN stands behind them, and never comes."""
+    async with pair(http(idle_timeout_secs=600)) as (proxy, upstream):
+        client = await proxy.sent(post(b"", length=1 << 30))
+        served = await upstream.accepted()
+        await served.head()
+        served.transport.pause_reading()
+        await client.fill(b"x" * 262_144)
+        client.transport.abort()
+        await settle()
+        assert not proxy.closes()
+        proxy.pass_time(1.1)
+        assert [(each.state, each.written) for each in proxy.closes()] == [("client_cancelled", True)]
+        await proxy.until(lambda: proxy.counter("upstream_open") == 0)
+
+
 @looped
 async def test_a_slow_reader_of_a_gibibyte_holds_memory_flat() -> None:
     size, piece = 1 << 30, b"x" * (1 << 20)
@@ -327,3 +346,82 @@ async def test_a_slow_reader_gets_the_whole_of_a_last_answer() -> None:
         await settle()
         client.transport.resume_reading()
         assert (await client.ended()).endswith(b"0\r\n\r\n")
+
+
+@pytest.mark.parametrize("cut", [-1, -2, -3, 0])
+@looped
+async def test_as_many_fields_as_allowed_pass_wherever_the_head_is_cut(cut: int) -> None:
+    async with pair({"limits": {"header_count": 20}}) as (proxy, upstream):
+        fields = b"".join(b"X-%d: 1\r\n" % n for n in range(19))
+        head = b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n" + fields + b"\r\n"
+        client = await proxy.client()
+        cut = cut or len(head)
+        client.send(head[:cut])
+        await settle()
+        client.send(head[cut:])
+        served = await upstream.accepted()
+        await served.head()
+        served.send(b"HTTP/1.1 200 OK\r\n" + fields + b"Content-Length: 0\r\n")
+        await settle()
+        served.send(b"\r\n")
+        assert (await answer_to(client, "GET")).status == 200
+
+
+@looped
+async def test_blank_lines_are_bounded_over_all_pieces() -> None:
+    async with pair() as (proxy, _):
+        client = await proxy.client()
+        for _ in range(5):
+            client.send(b"\r\n")
+            await settle()
+        assert (await answer_to(client, "GET")).status == 400
+
+
+@pytest.mark.parametrize("origin", ["http://[", "http://[zz]", "http://[::1", "null", "http://evil.example"])
+@looped
+async def test_an_origin_that_is_not_ours_is_refused_however_it_is_written(origin: str) -> None:
+    async with pair() as (proxy, _):
+        client = await proxy.sent(get("/v1/models", f"Origin: {origin}"))
+        assert (await answer_to(client, "GET")).status == 403
+
+
+@looped
+async def test_two_origins_are_refused() -> None:
+    async with pair() as (proxy, _):
+        client = await proxy.sent(get("/v1/models", "Origin: http://evil.example", "Origin: http://localhost"))
+        assert (await answer_to(client, "GET")).status == 400
+
+
+@pytest.mark.parametrize("direction", ["request", "answer"])
+@pytest.mark.parametrize("size_line", [b"1\r\n%c\r\n", b"01\r\n%c\r\n"], ids=["as we write them", "otherwise"])
+@looped
+async def test_chunks_of_one_byte_cost_one_event_a_read(direction: str, size_line: bytes) -> None:
+    count = 20_000
+    body = b"".join(size_line % (97 + n % 26) for n in range(count)) + b"0\r\n\r\n"
+    payload = bytes(97 + n % 26 for n in range(count))
+    async with pair() as (proxy, upstream):
+        head = b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+        client = await proxy.sent(head + body if direction == "request" else post())
+        served = await upstream.accepted()
+        await served.head()
+        if direction == "request":
+            await served.has(b"0\r\n\r\n")
+            assert unchunked(bytes(served.data).partition(b"\r\n\r\n")[2]) == payload
+            served.send(reply())
+        else:
+            served.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + body)
+        answer = await answer_to(client)
+        if direction == "answer":
+            assert answer.body == payload
+        kind = tap.REQUEST_BODY if direction == "request" else tap.RESPONSE_BODY
+        pieces = [event[3] for event in proxy.told() if event[0] == kind]
+        assert b"".join(pieces) == (payload if direction == "request" or kind == tap.RESPONSE_BODY else b"")
+        assert len(pieces) < 20
+
+
+def unchunked(data: bytes) -> bytes:
+    found = b""
+    while data:
+        size, _, data = data.partition(b"\r\n")
+        found, data = found + data[: int(size, 16)], data[int(size, 16) + 2 :]
+    return found

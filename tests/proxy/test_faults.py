@@ -351,6 +351,24 @@ async def test_a_provider_that_never_reads_the_body_is_a_504_and_holds_the_clien
         assert b"does not read" in answer.body
 
 
+@looped
+async def test_a_client_that_was_held_back_is_read_again_after_the_504() -> None:
+    async with pair(http(timeout_secs=1)) as (proxy, upstream):
+        client = await proxy.client()
+        client.send(post(b"x" * 3_000_000))
+        served = await upstream.accepted()
+        await served.head()
+        served.transport.pause_reading()
+        await proxy.until(lambda: "awaiting_head" in repr(proxy.settings.live))
+        proxy.pass_time(2)
+        assert (await answer_to(client)).status == 504
+        client.send(post(b"second"))
+        fresh = await upstream.accepted()
+        await fresh.has(b"second")
+        fresh.send(reply())
+        assert (await answer_to(client)).status == 200
+
+
 # --- order in time ---
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import socket
 
 import pytest
 
 from lunaroute._fast import relay
 from lunaroute.config import HttpClient
 from lunaroute.errors import ConnectFailed
+from lunaroute.proxy.downstream import Downstream
 from lunaroute.proxy.pool import Origin, Pool, own_listeners
 from tests.peers import Peer, Proxy, Upstream, answer_to, get, looped, pair, post, reply, settle
 from tests.proxy.test_faults import begun, http, reused
@@ -176,6 +178,55 @@ async def test_connect_failures_are_tried_again_and_only_they() -> None:
             await served.head()
             await ok(served, client)
         assert [(c.state, c.written) for c in proxy.closes()] == [("ok", True)]
+
+
+STRAY = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL"
+
+
+@pytest.mark.parametrize("behind", [b"", STRAY], ids=["end", "stray bytes"])
+@looped
+async def test_a_connection_whose_end_came_with_the_answer_gets_no_further_request(behind: bytes) -> None:
+    """Answer and FIN in one segment: the loop reads the one, and does not see the other before the next request."""
+    async with pair() as (proxy, upstream):
+        client = await proxy.sent(post(b"first") + post(b"second"))
+        served = await upstream.accepted()
+        await served.has(b"first")
+        body = b"x" * 256_000  # what uvloop reads at once: what stands behind it is left in the socket
+        whole = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (len(body) - 43)
+        with served.raw() as raw:
+            raw.setblocking(True)
+            answer = (whole + body)[: len(body)] if behind else reply(b"first answer")
+            raw.sendall(answer + behind, socket.MSG_MORE)
+            if not behind:
+                raw.shutdown(socket.SHUT_WR)
+        fresh = await upstream.accepted()
+        await fresh.has(b"second")
+        fresh.send(reply(b"second answer"))
+        await client.has(b"second answer")
+        assert b"EVIL" not in client.data and b"second" not in served.data
+        assert [each.state for each in proxy.closes()] == ["ok", "ok"]
+
+
+@looped
+async def test_one_that_waits_is_not_given_a_connection_that_has_ended() -> None:
+    async with pair(http(pool_warm=0)) as (proxy, upstream):
+        _, served = await begun(proxy, upstream, post())
+        pool = only_pool(proxy)
+        real = pool.connect
+        waiting: list[Downstream] = []
+        pool.connect = lambda each: (waiting.append(each), pool.waiters.append(each))[0]  # type: ignore[method-assign]
+        other = await proxy.sent(post(b"waits"))
+        await proxy.until(lambda: pool.waiters)
+        with served.raw() as raw:
+            raw.send(reply(), socket.MSG_MORE)
+            raw.shutdown(socket.SHUT_WR)
+        await proxy.until(lambda: proxy.counter("upstream_open") == 0)
+        pool.waiters.clear()
+        real(waiting[0])
+        fresh = await upstream.accepted()
+        await fresh.has(b"waits")
+        await ok(fresh, other)
+        assert b"waits" not in served.data
 
 
 @looped

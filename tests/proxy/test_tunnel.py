@@ -245,3 +245,56 @@ async def test_a_client_that_goes_while_the_provider_does_not_read_ends_the_tunn
         client.reset()
         await proxy.until(lambda: proxy.settings.tick() or not proxy.settings.live)
         assert proxy.counter("tunnels_open") == 0
+
+
+@looped
+async def test_a_provider_that_stopped_reading_does_not_keep_a_closed_tunnels_connection() -> None:
+    async with pair() as (proxy, upstream):
+        client, served = await opened(proxy, upstream)
+        served.transport.pause_reading()
+        while not proxy.counter("tunnels_open") or not await held_back(proxy, client):
+            pass
+        client.close()
+        await proxy.until(lambda: proxy.counter("tunnels_open") == 0)
+        await settle()
+        assert proxy.counter("upstream_open") == 1, "what was on its way gets its time"
+        proxy.pass_time(31)
+        await proxy.until(lambda: proxy.counter("upstream_open") == 0)
+
+
+async def held_back(proxy: Proxy, client: Peer) -> bool:
+    """One piece more; whether bytes for the provider now wait in the relay."""
+    client.send(b"x" * 32_768)
+    await settle()
+    (connection,) = proxy.settings.live
+    return bool(connection.upstream.transport.get_write_buffer_size())
+
+
+@looped
+async def test_a_quiet_tunnel_ends_when_the_server_stops_and_says_that_it_goes() -> None:
+    async with pair() as (proxy, upstream):
+        client, served = await opened(proxy, upstream)
+        served.send(b"\x81\x02hi")
+        await client.exactly(4)
+        proxy.pass_time(1)
+        (connection,) = proxy.settings.live
+        connection.close_idle()
+        await settle()
+        assert not client.over, "something moved in it a moment ago"
+        proxy.pass_time(4)
+        connection.close_idle()
+        assert await client.ended() == b"\x88\x02\x03\xe9"
+        await served.ended()
+        assert [each.state for each in proxy.closes()] == ["ok"]
+
+
+@looped
+async def test_what_came_behind_a_handshake_that_was_refused_is_no_request() -> None:
+    async with pair() as (proxy, upstream):
+        client = await proxy.sent(handshake() + get("/smuggled"))
+        served = await upstream.accepted()
+        await served.head()
+        served.send(reply(b"no", 404, reason="Not Found"))
+        assert (await answer_to(client, "GET")).status == 426
+        await client.ended()
+        assert not any(b"smuggled" in peer.data for peer in upstream.connections)

@@ -327,6 +327,7 @@ def test_size_takes_the_oldest_first(tmp_path: Path) -> None:
     files = [old_file(made.folder, f"2026-11-0{n}", str(n), 10 - n, 400_000) for n in range(1, 6)]
     made.store.tend(NOW)
     assert [f.exists() for f in files] == [False, False, False, True, True]
+    assert made.store.removed == 3
 
 
 def test_both_limits_together_and_none(tmp_path: Path) -> None:

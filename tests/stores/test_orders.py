@@ -403,3 +403,21 @@ def test_a_reader_in_the_way_is_told(keeping: Keeping) -> None:
     for _ in keeping.sqlite.tend_steps(keeping.now):
         pass
     assert (keeping.folder / "sessions.db-wal").stat().st_size == 0
+
+
+def test_an_import_into_a_session_with_the_same_numbers_puts_them_in_order_of_time(keeping: Keeping) -> None:
+    """The database was lost, its session went on from 1, and the log file of before comes back."""
+    early = [recorded.exchange(number, "s", sequence=number) for number in (1, 2, 3)]
+    late = [recorded.exchange(number, "s", sequence=number - 3) for number in (4, 5)]
+    file = keeping.folder / "session_s.jsonl"
+    keeping.jsonl.write(early)
+    os.rename(keeping.jsonl.locate("s", 0), file)
+    keeping.sqlite.write(late)
+    heard: list[str] = []
+    keeping.orders._renumbered = heard.append
+    for _ in range(2):
+        keeping.do({"cmd": "import", "paths": [str(file)]})
+        rows = keeping.rows("SELECT sequence, id FROM exchanges ORDER BY sequence")
+        assert rows == [(number, f"{recorded.BOOT}-{number}") for number in range(1, 6)]
+    assert heard == ["s"]
+    assert keeping.sqlite.last_sequence("s") == 5

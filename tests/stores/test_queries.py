@@ -377,3 +377,17 @@ def test_text_that_is_no_utf8_is_shown_with_replacements(path: Path) -> None:
     raw.close()
     with Connection(path) as db:
         assert queries.session(db, "alpha").title == "a\ufffdb"
+
+
+def test_two_of_one_number_are_not_parted_by_the_edge_of_a_page(tmp_path: Path) -> None:
+    numbers = (1, 2, 2, 3, 3, 3, 4)
+    made = [recorded.exchange(place, "s", sequence=number) for place, number in enumerate(numbers, start=1)]
+    with Connection(recorded.write(tmp_path / "twins.db", made)) as db:
+        for last in (False, True):
+            for limit in range(2, 8):
+                seen: list[str] = []
+                after, before = 0, 1 << 40
+                while page := queries.exchanges(db, "s", after=after, before=before, limit=limit, last=last):
+                    seen = [row.id for row in page] + seen if last else seen + [row.id for row in page]
+                    after, before = (after, page[0].sequence) if last else (page[-1].sequence, before)
+                assert seen == [each.id for each in made]

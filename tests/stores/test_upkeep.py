@@ -100,7 +100,7 @@ def test_by_age_the_old_goes_and_nothing_else(kept: Kept) -> None:
     )
     assert kept.ask("SELECT requests FROM sessions WHERE session_id = 'both'") == [(2,)]
     kept.tend()
-    assert kept.ids() == {3, 4, 5}
+    assert kept.ids() == {3, 4, 5} and kept.store.removed == 3
     assert kept.column("SELECT session_id FROM sessions ORDER BY 1") == ["both", "new", "running"]
     sums = "SELECT requests, input_tokens, duration_ms FROM sessions WHERE session_id = 'both'"
     rows = "SELECT 1, input_tokens, duration_ms FROM exchanges WHERE session_id = 'both'"

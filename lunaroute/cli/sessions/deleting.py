@@ -13,6 +13,7 @@ import click
 
 from lunaroute.cli import desk
 from lunaroute.cli.options import fail, settings
+from lunaroute.cli.record import switched_off
 
 if TYPE_CHECKING:
     from lunaroute.config import Loaded
@@ -52,6 +53,9 @@ def delete(
     if not idents and older_than is None:
         raise click.UsageError("Say which: by ID, or with --older-than 30d.")
     loaded = settings(config, {})
+    recording = loaded.config.session_recording
+    if not Path(recording.sqlite.path).exists() and (why := switched_off(loaded.config)):
+        fail(f"{why}. To delete a session, remove its file")
     with desk.failing():
         doomed = _doomed(loaded, idents, older_than, with_subagents)
         if not doomed:

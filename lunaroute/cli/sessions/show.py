@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import click
@@ -31,7 +32,8 @@ NO_LIMIT = 1 << 60
 @click.option("--raw", is_flag=True, help="Print the recorded bodies, each after a line that says what it is.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object: the session, its turns, its tool calls.")
 def show(config: str | None, db: str | None, ident: str, full: bool, **how: bool) -> None:
-    """Show a session as a conversation. ID may be its beginning, or the id of one exchange.
+    """Show a session as a conversation. ID may be its beginning, the id of one exchange, or the path of a log file
+    (.jsonl, .jsonl.zst).
 
     A tool's time is at most what is shown: it is the time from the end of its call to the request that brought the
     result, in which the client also works and may ask for leave.
@@ -39,7 +41,7 @@ def show(config: str | None, db: str | None, ident: str, full: bool, **how: bool
     chosen = [f"--{name.removeprefix('as_')}" for name in ("timeline", "raw", "as_json") if how[name]]
     if len(chosen) > 1:
         raise click.UsageError(f"{chosen[0]} and {chosen[1]} exclude each other.")
-    with record.database(config, db) as connection:
+    with record.log_file(Path(ident)) if record.is_log_file(ident) else record.database(config, db) as connection:
         row, exchanges = record.found(connection, ident)
         if how["raw"]:
             for one in exchanges:
