@@ -116,6 +116,8 @@ def test_refusals_have_no_price_to_know_in_any_view(serve: Serve) -> None:
     figures += luna.sessions()
     assert sum(each["requests"] for each in figures) == 7 * 3
     assert {(each["usage_unknown"], each["cost_unknown"]) for each in figures} == {(0, 0)}
+    text = luna.lunaroute("stats").stdout
+    assert "unknown" not in text.partition("Cost:")[2] and "did not tell" not in text
 
 
 def test_a_half_told_usage_is_the_least_in_every_view(serve: Serve) -> None:

@@ -15,6 +15,7 @@ from lunaroute.records import PAID, TURNS, State
 ERRORS = (State.UPSTREAM_ERROR, State.TIMEOUT, State.PROXY_ERROR, State.INTERRUPTED)
 COMPLETE, PARTIAL, UNKNOWN = "complete", "partial", "unknown"
 FEES = "fees"  # all tokens are told, but the vendor took a fee for a tool that no price is known of
+ONE_SIDED = ("embedding",)  # kinds whose answers have no tokens to tell
 LEAST = (PARTIAL, FEES)  # a cost worked out from such a usage is the least that was spent
 
 

@@ -264,9 +264,8 @@ _PRICED_BY = (
 
 
 def reprice(transaction: Transaction, price: Price, *, dry_run: bool = False) -> Iterator[Progress]:
-    """Price all exchanges anew by what their rows tell; the sums of their sessions follow."""
+    """Price all exchanges anew by what their rows tell; then all sums of sessions are made anew."""
     done, last = 0, 0
-    changed: set[str] = set()
     with transaction() as connection:
         total = connection.execute("SELECT count(*) FROM exchanges WHERE state IS NOT NULL").fetchone()[0]
     while True:
@@ -280,18 +279,18 @@ def reprice(transaction: Transaction, price: Price, *, dry_run: bool = False) ->
                 row = dict(zip(_PRICED_BY, each, strict=True))
                 last = row["row"]
                 cost, ident = price({**row, "usage": usage_from(row)})
-                if (cost, ident) != (row["cost_usd"], row["price_id"]):
-                    changed.add(row["session_id"])
-                    if not dry_run:
-                        connection.execute(
-                            "UPDATE exchanges SET cost_usd = ?, price_id = ? WHERE row = ?", (cost, ident, last)
-                        )
+                if (cost, ident) != (row["cost_usd"], row["price_id"]) and not dry_run:
+                    connection.execute(
+                        "UPDATE exchanges SET cost_usd = ?, price_id = ? WHERE row = ?", (cost, ident, last)
+                    )
         if not rows:
             break
         done += len(rows)
         yield Progress(done, total)
     if not dry_run:
-        yield from _resum(transaction, sorted(changed))
+        with transaction() as connection:
+            sessions = [row[0] for row in connection.execute("SELECT session_id FROM sessions ORDER BY 1")]
+        yield from _resum(transaction, sessions)
 
 
 def _resum(transaction: Transaction, sessions: list[str]) -> Iterator[Progress]:

@@ -31,7 +31,7 @@ from lunaroute.records import (
     UsagePart,
 )
 from lunaroute.stores import findings, packs
-from lunaroute.stores.sums import COMPLETE, ERRORS, FEES, PARTIAL, UNKNOWN, unknowns
+from lunaroute.stores.sums import COMPLETE, ERRORS, FEES, ONE_SIDED, PARTIAL, UNKNOWN, unknowns
 
 ARGUMENTS_KEPT = 64  # characters of a tool call's arguments in its row; all of them are in the pack
 _SUMMED = ("input_tokens", "output_tokens", "thinking_tokens", "cache_read_tokens", "cache_write_tokens")
@@ -60,13 +60,13 @@ _NO_MORE = UsageMore()
 _told_more = msgspec.json.Decoder(UsageMore)
 
 
-def usage_state(usage: Usage) -> str:
+def usage_state(usage: Usage, kind: str = "turn") -> str:
     """`unknown` where no figure was told, `partial` where the answer was cut or told only one side, `fees` where all
     tokens were told but not what tools of the vendor took beside them, else `complete`."""
     if _summed(usage) == _NOTHING:
         return UNKNOWN
-    half = (usage.input_tokens is None or usage.output_tokens is None) and not usage.parts
-    if usage.partial or half:
+    half = usage.input_tokens is None or usage.output_tokens is None
+    if usage.partial or (half and not usage.parts and kind not in ONE_SIDED):
         return PARTIAL
     return FEES if usage.unpriced_tools else COMPLETE
 
@@ -101,7 +101,7 @@ def row_of(exchange: Exchange) -> dict[str, Any]:
     row.update(
         state=exchange.state.value if exchange.state is not None else None,
         service_tier=usage.service_tier,
-        usage_state=usage_state(usage) if ended else None,
+        usage_state=usage_state(usage, exchange.kind) if ended else None,
         usage_more=usage_more(usage) if ended else None,
         tool_calls=len(exchange.tool_calls) if ended else None,
         attempts=len(exchange.attempts),

@@ -63,13 +63,14 @@ def exact(number: int | float | None) -> str:
     return UNKNOWN if number is None else f"{number:,.0f}"
 
 
-def cost(dollars: float | None, kind: str | None = None, unknown: int = 0, short: bool = False) -> str:
+def cost(dollars: float | None, kind: str | None = None, unknown: int | None = None, short: bool = False) -> str:
     """$0.14, <$0.01, unknown; said to be less than all where some is unknown, or what an API would have taken.
 
+    unknown: how many are not, or not wholly, in the dollars; no dollars and 0 of these: nothing was to be paid, a dash.
     kind: api, api_equivalent (a subscription's traffic) or mixed. short: ~ and ≥ for the words.
     """
     if dollars is None:
-        return "unknown"
+        return UNKNOWN if unknown == 0 else "unknown"
     shown = "<$0.01" if 0 < dollars < 0.01 else f"${dollars:,.2f}"
     equivalent = kind not in (None, "api")
     if short:

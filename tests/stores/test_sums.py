@@ -104,7 +104,17 @@ def test_a_session_that_is_partly_removed_has_the_sums_of_what_is_left(path: Pat
         assert each == pytest.approx(first)
 
 
-def test_new_prices_leave_such_sums_alone(path: Path) -> None:
+def test_new_prices_make_all_sums_anew(path: Path) -> None:
+    """Also where nothing changes: an earlier version may have summed by another rule."""
+    before = session_of(path)
+    with opened(path) as db:
+        db.execute("UPDATE sessions SET requests = 1, cost_unknown = 0, input_tokens = NULL, tool_calls = 7")
+        for _ in upkeep.reprice(lambda: contextlib.nullcontext(db), lambda row: (row["cost_usd"], row["price_id"])):
+            pass
+    assert session_of(path) == before
+
+
+def test_new_prices_change_the_cost_alone(path: Path) -> None:
     before = session_of(path)
     with opened(path) as db:
         rows: list[Any] = []

@@ -123,6 +123,11 @@ class _Printer:
     ) -> None:
         if row is not None:
             self.heading(row, tools, taken)
+            whole = sum(turn.row.kind != "handshake" for turn in talk.turns) == row.requests > 0
+            gone = talk.turns[0].row.sequence - 1 if whole else 0
+            if gone > 0:
+                began = f"{gone:,} earlier {'request was' if gone == 1 else 'requests were'} removed"
+                self._line(f"{began}; all sums are of what is kept\n", "dim")
         for block in talk.system:
             self._folded("System prompt", block.text, block.length)
         for turn in talk.turns:
