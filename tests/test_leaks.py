@@ -203,7 +203,7 @@ def pages(luna: Running) -> Iterator[tuple[str, bytes]]:
     """Everything that its two ports serve: the endpoints, and each page reached by a link from the first."""
     for path in ("/", "/healthz", "/readyz", "/metrics"):
         yield f"proxy {path}", luna.get(path)[1]
-    waiting, seen = ["/", "/metrics", "/status", "/api", "/api/sessions", "/api/status", "/nothing"], set()
+    waiting, seen = ["/", "/metrics", "/settings", "/api", "/api/sessions", "/api/status", "/nothing"], set()
     while waiting:
         path = waiting.pop()
         if path in seen or path.startswith("/static/"):
