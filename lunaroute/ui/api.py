@@ -14,10 +14,11 @@ from starlette.routing import Route
 from lunaroute import __version__
 from lunaroute.stores import filters, queries, statistics
 from lunaroute.stores.readonly import BadQuestion
-from lunaroute.stores.rows import Bodies
+from lunaroute.stores.rows import Bodies, ExchangeRow, SessionRow
 from lunaroute.stores.statistics import Breakdown, Summary
 from lunaroute.ui import analytics, dashboard, pages, ranges, system, turns
 from lunaroute.ui.site import Site, as_json, page
+from lunaroute.ui.transcript import Transcript
 
 TEXT = {"type": "string"}
 NUMBER = {"type": "integer", "minimum": 0}
@@ -68,6 +69,17 @@ class Endpoint(msgspec.Struct, frozen=True):
         return [part[1:-1] for part in self.path.split("/") if part.startswith("{")]
 
 
+class ExchangeTold(msgspec.Struct, kw_only=True):
+    """As the page has it. kept: headers, times, attempts; bodies as text with their encoding (utf-8 or base64)."""
+
+    exchange: ExchangeRow
+    session: SessionRow | None
+    previous: str | None
+    following: str | None
+    kept: dict[str, Any]
+    transcript: Transcript
+
+
 class Pulse(msgspec.Struct):
     """A text that is another one when something has been recorded since."""
 
@@ -87,7 +99,7 @@ def _exchange(site: Site, request: Request) -> Any:
     kept = msgspec.structs.asdict(view.kept)
     for side in ("request", "response"):
         kept[f"{side}_body"], kept[f"{side}_encoding"] = _text(view.kept, side)
-    return {**msgspec.structs.asdict(view), "kept": kept}
+    return ExchangeTold(**{**msgspec.structs.asdict(view), "kept": kept})
 
 
 def _text(kept: Bodies, side: str) -> tuple[str | bytes, str]:
@@ -131,7 +143,7 @@ ENDPOINTS = (
     Endpoint("/api/sessions/{id}/turns", "Turns with tokens and cost, how the context grew",
              _one(turns.turns_of), WINDOW, (turns.TurnsView,)),
     Endpoint("/api/exchanges/{id}", "One exchange: headers, bodies, conversation",
-             _exchange, (), (pages.ExchangeView,)),
+             _exchange, (), (ExchangeTold,)),
     Endpoint("/api/exchanges/{id}/changes", "What a request has that an earlier one had not",
              _one(pages.changes), (("with", "Sequence number of the earlier exchange", NUMBER),), (pages.ChangesView,)),
     Endpoint("/api/analytics", "Tokens, cost, latency, tools and errors over a time",
@@ -215,7 +227,7 @@ def _operation(each: Endpoint, media_type: str, schema: dict[str, Any]) -> dict[
     problem = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}}
     return {
         "summary": each.says,
-        "operationId": each.path.removeprefix("/api/").replace("/{id}", "").replace("/", "_"),
+        "operationId": each.path.removeprefix("/api/").replace("/{id}/", "_").replace("s/{id}", ""),
         "parameters": parameters,
         "responses": {
             "200": {"description": "OK", "content": {media_type: {"schema": schema}}},

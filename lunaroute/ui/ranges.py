@@ -74,8 +74,8 @@ def asked(query: Mapping[str, str], now: datetime) -> Range:
     if since and name in ("", "custom"):
         start = _moment(since, now)
         return custom(start, min(_moment(until, now), now) if until else now)
-    if name not in ("", *RANGES):
-        raise BadQuestion(f"A range is one of {', '.join(RANGES)}, or has a start: since=2026-01-31T14:00.")
+    if until or name not in ("", *RANGES):
+        raise BadQuestion(f"A range is one of {', '.join(RANGES)}, or has a start of its own: since=2026-01-31T14:00.")
     return _named(name or DEFAULT, now)
 
 

@@ -46,4 +46,4 @@ def _cell(cell: Cell) -> str:
         return ""
     if isinstance(cell, str):
         return safe(cell)
-    return f"{cell:.6g}" if isinstance(cell, float) and abs(cell) < 1e6 else str(round(cell, 4))
+    return str(cell) if isinstance(cell, int) else f"{cell:.6f}".rstrip("0").rstrip(".")
