@@ -65,6 +65,7 @@ def roll(store: SqliteStore, end: datetime) -> None:
 
 
 COPIES = 10
+NAME_LENGTH = 34  # of a session that is no copy
 _RENAMED = {
     "exchanges": ("id", "session_id"),
     "sessions": ("session_id", "parent_session_id"),
@@ -75,19 +76,19 @@ _NUMBERED = {"exchanges": ("row",), "packs": ("exchange", "base"), "attempts": (
 _TIMES = ("started_ns", "called_ns")
 
 
-def large(path: Path, end: datetime) -> Path:
-    """The same, ten times as many: all of it within the 30 days before `end`."""
+def large(path: Path, end: datetime, base: int = EXCHANGES, copies: int = COPIES) -> Path:
+    """`copies` times `base` exchanges, ten in a session: all of it within the 30 days before `end`."""
     whole = path.with_suffix(".whole")
     if whole.exists():
         return path
-    made(path, each=10, end=end)  # the text of its exchanges does not depend on the moment
+    made(path, each=10, exchanges=base, end=end)  # the text of its exchanges does not depend on the moment
     whole.unlink()
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("BEGIN")
-        for copy in range(1, COPIES):
+        for copy in range(1, copies):
             for table in ("exchanges", "sessions", "packs", "attempts", "tool_calls"):
-                _copy(db, table, copy)
-            _index(db, copy)
+                _copy(db, table, copy, base)
+            _index(db, copy, base)
         db.execute("COMMIT")
     store = SqliteStore(path, warn=print)
     store.open()
@@ -99,30 +100,28 @@ def large(path: Path, end: datetime) -> Path:
     return path
 
 
-def _copy(db: sqlite3.Connection, table: str, copy: int) -> None:
+def _copy(db: sqlite3.Connection, table: str, copy: int, base: int) -> None:
     columns = [row[1] for row in db.execute(f"PRAGMA table_info({table})")]
     made = []
     for column in columns:
         if column in _RENAMED.get(table, ()):
             made.append(f"{column} || '-{copy}'")
         elif column in _NUMBERED.get(table, ()):
-            made.append(f"CASE WHEN {column} = 0 THEN 0 ELSE {column} + {copy * EXCHANGES} END")
+            made.append(f"CASE WHEN {column} = 0 THEN 0 ELSE {column} + {copy * base} END")
         elif column in _TIMES:
             made.append(f"{column} + {copy * 2_000_000_000}")
         elif column == "thread":
             made.append("NULL")
         else:
             made.append(f'"{column}"')
-    limit = f"WHERE {_NUMBERED[table][0]} <= {EXCHANGES}" if table in _NUMBERED else "WHERE session_id NOT LIKE '%-_'"
-    if table == "sessions":
-        limit = "WHERE length(session_id) = 34"
-    db.execute(f"INSERT INTO {table} SELECT {', '.join(made)} FROM {table} {limit}")
+    first = f"{_NUMBERED[table][0]} <= {base}" if table in _NUMBERED else f"length(session_id) = {NAME_LENGTH}"
+    db.execute(f"INSERT INTO {table} SELECT {', '.join(made)} FROM {table} WHERE {first}")
 
 
-def _index(db: sqlite3.Connection, copy: int) -> None:
-    for exchange in _exchanges(10, EXCHANGES, None):
+def _index(db: sqlite3.Connection, copy: int, base: int) -> None:
+    for exchange in _exchanges(10, base, None):
         words = "\n".join(text.text for text in exchange.texts)
-        number = int(exchange.id.rpartition("-")[2]) + 1 + copy * EXCHANGES
+        number = int(exchange.id.rpartition("-")[2]) + 1 + copy * base
         db.execute("INSERT INTO search (rowid, text) VALUES (?, ?)", (number, words))
 
 

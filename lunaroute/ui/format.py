@@ -269,6 +269,12 @@ def prompt(row: ExchangeRow | SessionRow) -> int | None:
     return row.input_tokens + (row.cache_read_tokens or 0) + (row.cache_write_tokens or 0)
 
 
+def cached(row: ExchangeRow | SessionRow) -> float | None:
+    """What of the input a cache gave, 0..1."""
+    whole = prompt(row)
+    return min(1.0, (row.cache_read_tokens or 0) / whole) if whole else None
+
+
 def setting(value: object) -> str:
     """A setting's value as it would be written in a file."""
     if isinstance(value, float) and value.is_integer():

@@ -116,7 +116,7 @@ document.addEventListener("click", (event) => {
 
 // --- keys
 const help = document.getElementById("help");
-const keys = document.getElementById("keys");
+const keys = document.getElementById("keyboard");
 if (help && keys) {
   help.addEventListener("click", (event) => {
     event.preventDefault();
