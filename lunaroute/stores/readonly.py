@@ -107,6 +107,9 @@ class Connection:
             return self._sqlite.execute(sql, values).fetchall()
         except sqlite3.Error as error:
             raise self._explained(error) from error
+        except UnicodeDecodeError:
+            # what SQLite says of a damaged schema names it as it stands there
+            raise self._explained(sqlite3.DatabaseError("malformed")) from None
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:
