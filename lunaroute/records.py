@@ -113,6 +113,20 @@ class Text(msgspec.Struct, kw_only=True):
     text: str
 
 
+class Finding(msgspec.Struct, kw_only=True):
+    """A value that was taken out of what is kept. The value itself is nowhere.
+
+    place: request (it left this machine) or response. kind: email, secret, ...; name: finer (`aws_access_key`). digest:
+    of the value, under the key of the installation: the same in all exchanges and in its token. count: how often.
+    """
+
+    place: str
+    kind: str
+    name: str
+    digest: str
+    count: int = 1
+
+
 class Limit(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One rate-limit or quota window as the answer's headers told it.
 
@@ -189,8 +203,8 @@ class Exchange(msgspec.Struct, kw_only=True, omit_defaults=True):
     *_altered: the stored copy differs from the wire's bytes (decoded, masked, redacted, cut). continues: the exchange
     whose answer this one goes on from without repeating it (`previous_response_id`). thread: a digest of the
     conversation up to and with this answer, by which a client without signals is found again. credential: a keyed
-    digest that tells accounts apart, for their limits. cuts: how the request
-    body can be cut (_fast/cuts.pyx), made once for all who need it; not kept.
+    digest that tells accounts apart, for their limits. found: personal data and secrets that were taken out. cuts: how
+    the request body can be cut (_fast/cuts.pyx), made once for all who need it; not kept.
     """
 
     id: str
@@ -241,6 +255,7 @@ class Exchange(msgspec.Struct, kw_only=True, omit_defaults=True):
     tool_results: list[ToolResult] = msgspec.field(default_factory=list)
     texts: list[Text] = msgspec.field(default_factory=list)
     limits: list[Limit] = msgspec.field(default_factory=list)
+    found: list[Finding] = msgspec.field(default_factory=list)
     split: Split | None = None
     cost_usd: float | None = None
     cost_kind: str | None = None

@@ -211,6 +211,7 @@ class Server:
             "config": plain(self.config),
             "secrets": self.loaded.secrets,
             "access_tokens": self.config.access_tokens,
+            "pii_key": self.config.session_recording.pii.key,
             "boot_id": self.ring.boot_id,
             "version": self.version,
             "home": str(self.loaded.home),

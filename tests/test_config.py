@@ -69,6 +69,8 @@ README_ENVIRONMENT = {
     "LUNAROUTE_SESSIONS_DB_PATH": ("/data/x.db", "session_recording.sqlite.path", "/data/x.db"),
     "LUNAROUTE_ENABLE_JSONL_WRITER": ("False", "session_recording.jsonl.enabled", False),
     "LUNAROUTE_SESSIONS_DIR": ("/data/s", "session_recording.jsonl.directory", "/data/s"),
+    "LUNAROUTE_PII_ENABLED": ("true", "session_recording.pii.enabled", True),
+    "LUNAROUTE_PII_KEY": ("a-passphrase-of-ours", "session_recording.pii.key", "a-passphrase-of-ours"),
     "LUNAROUTE_LOG_LEVEL": ("trace", "logging.level", "trace"),
     "LUNAROUTE_LOG_REQUESTS": ("true", "logging.log_requests", True),
     "LUNAROUTE_HOST": ("127.0.0.2", "host", "127.0.0.2"),
@@ -437,3 +439,75 @@ def test_the_process_environment_is_not_looked_at(environ: dict[str, str], monke
     monkeypatch.setitem(os.environ, "LUNAROUTE_PORT", "1")
     monkeypatch.setitem(os.environ, "LUNAROUTE_HOME", "/elsewhere")
     assert load(None, environ, {}).config.port == 8081
+
+
+# --- redaction --------------------------------------------------------------------------------------
+SEED_PII = """
+session_recording:
+  pii:
+    enabled: true
+    detect_email: true
+    detect_phone: true
+    detect_ssn: true
+    detect_credit_card: true
+    redaction_mode: "tokenize"  # mask, remove, tokenize, or partial
+"""
+
+
+def test_the_block_of_the_first_readme(environ: dict[str, str], tmp_path: Path) -> None:
+    pii = load(write(tmp_path, SEED_PII), environ, {}).config.session_recording.pii
+    assert (pii.enabled, pii.redaction_mode, pii.redact_secrets, pii.binary) == (True, "tokenize", True, "drop")
+
+
+WRONG = {
+    "redaction_mode: hash": ":4: redaction_mode: expected mask, remove, tokenize or partial",
+    "detect_mail: true": ':4: detect_mail: unknown key; did you mean "detect_email"?',
+    "modes: {email: mask, mail: mask}": ':4: modes.mail: unknown kind; did you mean "email"?',
+    "modes: {email: hide}": ":4: modes: expected a mapping of names to mask, remove,",
+    "custom_patterns:\n      - {name: a, pattern: x}\n      - name: b\n        pattern: '(?<=a)b'": (
+        ":6: custom_patterns[1].pattern: expected a pattern that RE2 takes, "
+        'got "(?<=a)b": invalid perl operator: (?<'
+    ),
+    "custom_patterns:\n      - {name: a, pattern: 'x('}": (
+        ':5: custom_patterns[0].pattern: expected a pattern that RE2 takes, got "x(": missing ): x('
+    ),
+    "custom_patterns: [{name: a, pattern: 'x*'}]": ':4: custom_patterns[0].pattern: expected a pattern that RE2 takes, '
+    'got "x*": it matches the empty text',
+    "custom_patterns:\n      - name: a\n        patern: x": (
+        ':6: custom_patterns[0].patern: unknown key; did you mean "pattern"?'
+    ),
+    "custom_patterns: [{name: a}]": (
+        ":4: custom_patterns: expected a list, each item a mapping of name, pattern, mode"
+    ),
+    "custom_patterns: [{name: email, pattern: x}]": (
+        ':4: custom_patterns[0].name: expected a name of its own, "email" is taken'
+    ),
+    "custom_patterns: [{name: a, pattern: x}, {name: a, pattern: y}]": (
+        ':4: custom_patterns[1].name: expected a name of its own, "a" is taken'
+    ),
+    "allow: ['/a(/']": ':4: allow: expected a pattern that RE2 takes, got "a(": missing ): a(',
+    "key: short": ":4: key: expected a text of at least 16 visible characters",
+    "binary: maybe": ":4: binary: expected drop or keep",
+}
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_what_is_wrong_with_redaction(environ: dict[str, str], tmp_path: Path, text: str) -> None:
+    file = write(tmp_path, f"session_recording:\n  pii:\n    enabled: true\n    {text}\n")
+    line, key, said = WRONG[text].split(": ", 2) if WRONG[text].count(": ") > 1 else ("", "", "")
+    found = problems(file, environ)
+    assert any(each.startswith(f"{file}{line}: session_recording.pii.{key}: {said}") for each in found), found
+
+
+def test_patterns_that_nothing_uses_are_said(environ: dict[str, str], tmp_path: Path) -> None:
+    file = write(tmp_path, "session_recording:\n  pii:\n    custom_patterns: [{name: a, pattern: x}]\n")
+    block = "session_recording.pii"
+    assert load(file, environ, {}).warnings == [
+        f"{block}.custom_patterns: nothing is looked for by them until {block}.enabled is true"
+    ]
+
+
+def test_the_key_of_tokens_is_a_secret(environ: dict[str, str], tmp_path: Path) -> None:
+    loaded = load(None, environ | {"LUNAROUTE_PII_KEY": "a-passphrase-of-ours"}, {})
+    assert "a-passphrase" not in str(plain(loaded.config))
+    assert loaded.secrets == ["a-passphrase-of-ours"]

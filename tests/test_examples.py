@@ -65,4 +65,6 @@ def test_what_the_examples_promise(tmp_path: Path) -> None:
     assert not loaded("no-recording.yaml", tmp_path).config.session_recording.enabled
     logs = loaded("logs-only.yaml", tmp_path).config.session_recording
     assert (logs.sqlite.enabled, logs.jsonl.directory) == (False, str(tmp_path / "llm-sessions"))
+    pii = loaded("redaction.yaml", tmp_path).config.session_recording.pii
+    assert pii.enabled and [each.name for each in pii.custom_patterns] == ["ticket", "employee"]
     assert loaded("debugging.yaml", tmp_path).config.logging.log_requests

@@ -66,6 +66,11 @@ cdef extern from *:
     int64_t lr_string_end(const char *p, int64_t at, int64_t n) noexcept nogil
 
 
+cdef uint64_t siphash(const char *p, size_t n, uint64_t k0, uint64_t k1) noexcept nogil:
+    """SipHash-1-3 for the other compiled modules."""
+    return lr_siphash(p, n, k0, k1)
+
+
 cdef class Cuts:
     """A body, cut.
 

@@ -24,6 +24,7 @@ COMMANDS: Commands = {
     "stats": ("stats", "stats", "Sum up what was recorded: tokens, tools, times, cost."),
     "verify": ("verify", "verify", "Compare what is kept with what went over the wire; check the database."),
     "prune": ("prune", "prune", "Delete now what retention would delete, or say what that is."),
+    "pii": ("pii", "pii", "See what is redacted; look for what was recorded before; reveal a token."),
     "prices": ("prices", "prices", "Show the prices that costs are worked out from; price anew what was recorded."),
     "config": ("configure", "config", "Check the configuration, or show it with the origin of each value."),
     "setup": ("setup", "setup", "Point Codex or Claude Code at the proxy for good, or undo that."),

@@ -24,6 +24,7 @@ def banner(loaded: Loaded, ui_url: str | None, ui_error: str | None) -> str:
         *(_provider(name, provider, loaded) for name, provider in config.providers.items()),
         f"  bypass      {BYPASS[config.bypass.enabled]}",
         f"  recording   {_recording(loaded)}",
+        *_redaction(loaded),
         f"  web UI      {_ui(loaded, ui_url, ui_error)}",
         f"  config      {loaded.file or 'none (defaults)'}",
     ]
@@ -68,6 +69,17 @@ def _recording(loaded: Loaded) -> str:
     if recording.jsonl.enabled:
         places.append(f"{recording.jsonl.directory}/")
     return f"on: {', '.join(places)}" if recording.enabled and places else "off"
+
+
+def _redaction(loaded: Loaded) -> list[str]:
+    recording = loaded.config.session_recording
+    if not recording.enabled:
+        return []
+    pii = recording.pii
+    said = "personal data and secrets" if pii.enabled else "secrets"
+    if pii.enabled and not (pii.redact_secrets or pii.detect_secrets):
+        said = "personal data"
+    return [f"  redaction   {f'on: {said} ({pii.redaction_mode})' if pii.enabled or pii.redact_secrets else 'off'}"]
 
 
 def _ui(loaded: Loaded, url: str | None, error: str | None) -> str:

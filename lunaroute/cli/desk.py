@@ -24,6 +24,7 @@ from lunaroute.folders import private_folder
 
 if TYPE_CHECKING:
     from lunaroute.config import Loaded
+    from lunaroute.observe.pii import Redactor
     from lunaroute.records import Exchange
     from lunaroute.stores.orders import Orders
     from lunaroute.stores.sqlite import SqliteStore
@@ -195,7 +196,10 @@ def _ourselves(loaded: Loaded, order: Json, tell: Tell) -> Json:
 
 
 def _orders(loaded: Loaded) -> tuple[SqliteStore, Orders]:
+    import msgspec
+
     from lunaroute.observe import billing
+    from lunaroute.observe.pii import redactor_of
     from lunaroute.observe.pricing import Prices
     from lunaroute.stores.jsonl import JsonlStore
     from lunaroute.stores.orders import Orders
@@ -225,7 +229,13 @@ def _orders(loaded: Loaded) -> tuple[SqliteStore, Orders]:
     def fill(exchange: Exchange) -> None:
         billing.fill(prices(), exchange)
 
-    return store, Orders(store, jsonl, price=price, fill=fill, now=time.time)
+    def redacting(again: bool) -> Redactor:
+        pii = recording.pii
+        return redactor_of(
+            msgspec.to_builtins(pii), loaded.home, warn=_warn, key=pii.key, max_age_days=kept.max_age_days, again=again
+        )
+
+    return store, Orders(store, jsonl, price=price, fill=fill, now=time.time, redacting=redacting)
 
 
 def _warn(text: str) -> None:

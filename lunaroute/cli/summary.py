@@ -12,6 +12,7 @@ from lunaroute.stores import statistics
 from lunaroute.stores.readonly import Connection, QueryError
 from lunaroute.stores.statistics import Figures, SessionFigures, Summary, ToolFigures
 from lunaroute.ui import format
+from lunaroute.ui import found as taken
 
 TOOLS = 12  # of one session
 
@@ -43,8 +44,23 @@ def render(found: Summary) -> str:
         beyond = f", the newest {len(found.sessions)} are above" if left > 0 and found.sessions else ""
         lines += ["", f"All {found.session_count:,} sessions{beyond}", *_figures(found.total), *_tools(found.tools)]
         lines += _performance(found.total)
+    lines += _redacted(found)
     lines += ["", f"💰 Estimated cost: {cost(found.total)}"]
     return "\n".join(lines)
+
+
+def _redacted(found: Summary) -> list[str]:
+    """What was taken out of the record, and which secrets left this machine."""
+    if not found.found:
+        return []
+    lines = ["", "  Redacted:"]
+    for place, words in (("request", "in requests:"), ("response", "in answers:")):
+        said = taken.summed(found.found, place)
+        if said:
+            lines.append(f"    {words:<12} {said}")
+    for each in found.leaks:
+        lines.append(f"    ! {taken.leak(each)} of session {inert(each.session_id)}")
+    return lines
 
 
 def cost(figures: Figures) -> str:

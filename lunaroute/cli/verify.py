@@ -27,8 +27,8 @@ _SHOWN = 12  # letters of a digest in a terminal
 class Side(msgspec.Struct, kw_only=True):
     """A request's or an answer's body.
 
-    verdict: same (what is kept has the wire's digest), altered (it differs on purpose: see why), no digest (none was
-    recorded), empty, running, or damaged. wire_bytes: as the relay counted; kept_bytes: of the copy.
+    verdict: same (what is kept has the digest of what was received), altered (it differs on purpose: see why), no
+    digest (none was recorded), empty, running, or damaged. wire_bytes: as the relay counted; kept_bytes: of the copy.
     """
 
     verdict: Verdict
@@ -65,10 +65,11 @@ def verify(config: str | None, db: str | None, ident: str | None, as_json: bool,
 
     ID is a session, the beginning of its id, or an exchange; without it all is checked (see --since and --until).
 
-    The relay writes to the other side the very bytes that it received, so there is one digest for both: a SHA-256 over
-    the body as it was received is a SHA-256 over the body as it was sent. What is kept is read anew and its digest
-    compared. Where it was changed for keeping (a content coding undone, something masked, cut at the limit) it cannot
-    have that digest: then this is said instead. Heads are not in the digest.
+    The digest of the wire is a SHA-256 over the body as it was received. There is none of what was sent on: the relay
+    writes to the other side the very pieces that it received, and that is how it is built and tested, not measured
+    again for each exchange. What is kept is read anew and its digest compared. Where it was changed for keeping (a
+    content coding undone, something masked, cut at the limit) it cannot have that digest: then this is said instead.
+    Heads are not in the digest.
 
     Ends with code 1 where something is damaged.
     """

@@ -120,6 +120,8 @@ def plain(config: Config, mask: bool = True) -> dict[str, Any]:
             headers = provider["headers"]
             provider["headers"] = {name: MASK if CREDENTIAL.search(name) else headers[name] for name in headers}
         tree["access_tokens"] = [MASK for _ in tree["access_tokens"]]
+        pii = tree["session_recording"]["pii"]
+        pii["key"] = MASK if pii["key"] else None
     return tree
 
 
@@ -175,7 +177,7 @@ class _Places(NamedTuple):
 
 
 def _secrets(config: Config) -> list[str]:
-    values = list(config.access_tokens)
+    values = [*config.access_tokens, config.session_recording.pii.key or ""]
     for provider in config.providers.values():
         values.append(provider.api_key or "")
         values += [value for name, value in provider.headers.items() if CREDENTIAL.search(name)]

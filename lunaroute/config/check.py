@@ -6,6 +6,7 @@ the key, and what was expected.
 
 from __future__ import annotations
 
+import importlib.util
 import ipaddress
 import re
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from lunaroute.config.settings import (
     Config,
     general,
 )
-from lunaroute.config.source import VENDORS, Entries, Entry
+from lunaroute.config.source import VENDORS, Entries, Entry, nearest
 
 HEADER_NAME = re.compile(r"\A[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 HEADER_VALUE = re.compile(r"\A[\x20-\x7e\t]*\Z")
@@ -67,13 +68,17 @@ class Draft:
         tree["host"], tree["ui"]["host"] = tree["host"].strip("[]"), tree["ui"]["host"].strip("[]")
         config = msgspec.convert(tree, Config)
         self._listeners(config)
+        self._redaction(config)
         self._not_yet(config)
         for name in self._names:
             self._destinations(config, name)
         return config
 
-    def _bad(self, key: str, text: str) -> None:
-        self.problems.append(f"{self.origins.get(key, 'default')}: {key}: {text}")
+    def _bad(self, key: str, text: str, place: str | None = None) -> None:
+        """place: the key whose line is meant, where it is another one."""
+        entry = self.entries.get(place or key)
+        origin = self.origins.get(place or key) or (entry.origin if entry else "default")
+        self.problems.append(f"{origin}: {key}: {text}")
 
     def _value(self, key: str, default: Any, place: Place) -> Any:
         row = SETTINGS[general(key)]
@@ -167,6 +172,37 @@ class Draft:
             if not HOST.match(host):
                 self._bad("allowed_hosts", f"expected host names without scheme, port or *, got {_shown('', host)}")
 
+    def _redaction(self, config: Config) -> None:
+        pii = config.session_recording.pii
+        key = "session_recording.pii."
+        kinds = {name.removeprefix("detect_") for name in type(pii).__struct_fields__ if name.startswith("detect_")}
+        kinds = {"secret" if kind == "secrets" else kind for kind in kinds}
+        names = [each.name for each in pii.custom_patterns]
+        for number, each in enumerate(pii.custom_patterns):
+            place = f"{key}custom_patterns[{number}]"
+            if each.name in kinds or names.index(each.name) < number:
+                self._bad(f"{place}.name", f'expected a name of its own, "{each.name}" is taken', place)
+            self._pattern(f"{place}.pattern", each.pattern, place)
+        for kind in pii.modes:
+            if kind not in kinds and kind not in names:
+                self._bad(f"{key}modes.{kind}", f"unknown kind{nearest(kind, {*kinds, *names})}", f"{key}modes")
+        for entry in pii.allow:
+            if len(entry) > 2 and entry.startswith("/") and entry.endswith("/"):
+                self._pattern(f"{key}allow", entry[1:-1], f"{key}allow")
+        if pii.vault and not _is_there("cryptography"):
+            self._bad(f"{key}vault", "needs the package cryptography; install it: pip install 'lunaroute[vault]'")
+        if pii.custom_patterns and not pii.enabled:
+            self.warnings.append(f"{key}custom_patterns: nothing is looked for by them until {key}enabled is true")
+
+    def _pattern(self, key: str, pattern: str, place: str) -> None:
+        """As the redactor compiles it (observe/pii/rules.py); only where there is one, for re2 takes memory."""
+        from lunaroute.config.patterns import compiled
+
+        try:
+            compiled(pattern)
+        except ValueError as error:
+            self._bad(key, f"expected a pattern that RE2 takes, got {_shown(key, pattern)}: {error}", place)
+
     def _not_yet(self, config: Config) -> None:
         """What is accepted and does nothing so far is said, so that nobody relies on it."""
         if config.workers > 1:
@@ -195,6 +231,10 @@ def _ca_fault(file: str) -> str | None:
     except OSError as error:
         return f"cannot be read ({(error.strerror or 'unreadable').lower()})"
     return None
+
+
+def _is_there(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
 
 
 def _port(url: str) -> int:

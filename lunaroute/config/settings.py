@@ -26,6 +26,9 @@ Token = Annotated[str, Meta(min_length=8, pattern=r"\A[\x21-\x7e]+\Z")]
 Dialect = Literal["openai", "anthropic"]
 Auth = Literal["client_first", "config_only", "client_only"]
 Level = Literal["trace", "debug", "info", "warn", "error"]
+Mode = Literal["mask", "remove", "tokenize", "partial"]
+PatternName = Annotated[str, Meta(min_length=1, pattern=r"\A[A-Za-z][A-Za-z0-9_-]{0,39}\Z")]
+Passphrase = Annotated[str, Meta(min_length=16, pattern=r"\A[\x21-\x7e]+\Z")]
 
 OPENAI_URL = "https://api.openai.com/v1"
 CHATGPT_URL = "https://chatgpt.com/backend-api/codex"
@@ -142,6 +145,57 @@ class Jsonl(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     retention: Retention = Retention()
 
 
+class CustomPattern(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A pattern of one's own. Its name, in capitals, stands in tokens."""
+
+    name: PatternName
+    pattern: Text
+    mode: Mode | None = None
+
+
+class Pii(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is taken out of the record before it reaches the disk."""
+
+    enabled: Annotated[bool, Meta(description="redact personal data, all kinds that are not switched off")] = False
+    redact_secrets: Annotated[
+        bool, Meta(description="redact API keys, passwords and the like, also while `enabled` is false")
+    ] = True
+    redaction_mode: Annotated[
+        Mode,
+        Meta(
+            description="what stands instead: `mask` its form, `remove` its kind, `tokenize` a token, `partial` a part"
+        ),
+    ] = "tokenize"
+    modes: Annotated[
+        dict[str, Mode],
+        Meta(description="another mode for a kind (email, phone, ssn, credit_card, ip, iban, secret) or a pattern"),
+    ] = {}
+    detect_email: Annotated[bool, Meta(description="mail addresses")] = True
+    detect_phone: Annotated[bool, Meta(description="phone numbers")] = True
+    detect_ssn: Annotated[bool, Meta(description="US social security numbers")] = True
+    detect_credit_card: Annotated[bool, Meta(description="card numbers")] = True
+    detect_ip: Annotated[bool, Meta(description="IP addresses")] = True
+    detect_iban: Annotated[bool, Meta(description="bank accounts (IBAN)")] = True
+    detect_secrets: Annotated[bool, Meta(description="secrets, where `redact_secrets` is off")] = True
+    private_addresses: Annotated[bool, Meta(description="addresses that reach nobody outside, too (10.0.0.1)")] = False
+    reserved_domains: Annotated[bool, Meta(description="mail that reaches nobody, too (joe@example.com)")] = False
+    custom_patterns: Annotated[
+        list[CustomPattern], Meta(description="patterns of your own (RE2), while `enabled` is true")
+    ] = []
+    allow: Annotated[
+        list[Text], Meta(description="values that stay: as they are, or patterns of whole ones as `/.../`")
+    ] = []
+    binary: Annotated[
+        Literal["drop", "keep"], Meta(description="images and other files in bodies, while `enabled` is true")
+    ] = "drop"
+    key: Annotated[
+        Passphrase | None, Meta(description="what tokens are made with; default: a key in the file pii.key")
+    ] = None
+    vault: Annotated[bool, Meta(description="keep what tokens stand for, encrypted, for `lunaroute pii reveal`")] = (
+        False
+    )
+
+
 class SessionRecording(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is kept of the traffic."""
 
@@ -149,6 +203,7 @@ class SessionRecording(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     sqlite: Sqlite = Sqlite()
     jsonl: Jsonl = Jsonl()
     capture_limit_mb: Annotated[int, Meta(ge=1, le=4096, description="most that is kept of one body")] = 16
+    pii: Pii = Pii()
 
 
 class Ui(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -219,6 +274,8 @@ ENV = {
     "session_recording.sqlite.path": ("LUNAROUTE_SESSIONS_DB_PATH",),
     "session_recording.jsonl.enabled": ("LUNAROUTE_ENABLE_JSONL_WRITER",),
     "session_recording.jsonl.directory": ("LUNAROUTE_SESSIONS_DIR",),
+    "session_recording.pii.enabled": ("LUNAROUTE_PII_ENABLED",),
+    "session_recording.pii.key": ("LUNAROUTE_PII_KEY",),
     "ui.enabled": ("LUNAROUTE_UI_ENABLED",),
     "ui.host": ("LUNAROUTE_UI_HOST",),
     "ui.port": ("LUNAROUTE_UI_PORT",),
@@ -238,7 +295,9 @@ PATH_KEYS = frozenset(
         "providers.<name>.codex_auth.auth_file",
     }
 )
-SECRET_KEYS = frozenset({"providers.<name>.api_key", "providers.<name>.headers", "access_tokens"})
+SECRET_KEYS = frozenset(
+    {"providers.<name>.api_key", "providers.<name>.headers", "access_tokens", "session_recording.pii.key"}
+)
 DEFAULT_TEXT = {
     "providers.<name>.type": "the name",
     "providers.<name>.base_url": f"{OPENAI_URL} or {ANTHROPIC_URL}",
@@ -265,6 +324,13 @@ def section(kind: Any) -> type[msgspec.Struct] | None:
     return kind if isinstance(kind, type) and issubclass(kind, msgspec.Struct) else None
 
 
+def item_of(kind: Any) -> type[msgspec.Struct] | None:
+    """The struct class of a list's items, None where it is no such list."""
+    while get_origin(kind) is Annotated:
+        kind = kind.__origin__
+    return section(get_args(kind)[0]) if get_origin(kind) is list else None
+
+
 def fields(struct: type[msgspec.Struct]) -> dict[str, Any]:
     """Name and type of each setting or section of a section."""
     return {field.encode_name: field.type for field in msgspec.structs.fields(struct)}
@@ -282,9 +348,13 @@ def expected(kind: Any) -> str:
         *most, last = get_args(kind)
         return f"{', '.join(most)} or {last}"
     if get_origin(kind) is list:
-        return f"a list, each item {expected(get_args(kind)[0])}"
+        item = get_args(kind)[0]
+        if inner := section(item):
+            return f"a list, each item a mapping of {', '.join(fields(inner))}"
+        return f"a list, each item {expected(item)}"
     if get_origin(kind) is dict:
-        return "a mapping of names to texts"
+        value = get_args(kind)[1]
+        return f"a mapping of names to {'texts' if value is str else expected(value)}"
     if section(kind):
         return "a mapping"
     return {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}[kind] + _bounds(meta)

@@ -15,7 +15,19 @@ from typing import Any, NamedTuple, get_args
 
 import yaml
 
-from lunaroute.config.settings import ENV, FLAGS, KEY_ENV, OTHER_ENV, Config, Provider, fields, section
+from lunaroute.config.settings import (
+    ENV,
+    FLAGS,
+    KEY_ENV,
+    OTHER_ENV,
+    SETTINGS,
+    Config,
+    Provider,
+    fields,
+    general,
+    item_of,
+    section,
+)
 from lunaroute.errors import ConfigError
 
 PROVIDER_NAME = re.compile(r"\A[a-z0-9][a-z0-9_-]{0,63}\Z")
@@ -137,6 +149,7 @@ class YamlFile:
 
     def _leaf(self, name_node: yaml.Node, node: yaml.Node, key: str) -> None:
         self._repeats(node, key)
+        self._items(node, key)
         value = self._loader.construct_object(node, deep=True)
         found: list[str] = []
         try:
@@ -150,6 +163,18 @@ class YamlFile:
     def _repeats(self, node: yaml.Node, key: str) -> None:
         if isinstance(node, yaml.MappingNode):  # `headers`: the same care as in sections
             self._pairs(node, key)
+
+    def _items(self, node: yaml.Node, key: str) -> None:
+        """The items of a list of mappings: their names are checked, and where each stands is kept (as `key[0]`)."""
+        item = item_of(SETTINGS[general(key)].type)
+        if item is None or not isinstance(node, yaml.SequenceNode):
+            return
+        known = fields(item)
+        for number, each in enumerate(node.value):
+            self.entries[f"{key}[{number}]"] = Entry(None, self._origin(each), False)
+            for name, name_node, _ in self._pairs(each, f"{key}[{number}]"):
+                if name not in known:
+                    self._problem(name_node, f"{key}[{number}].{name}", f"unknown key{nearest(name, known)}")
 
     def _expand(self, value: Any, found: list[str]) -> Any:
         if isinstance(value, str):

@@ -95,9 +95,9 @@ class Context(msgspec.Struct, kw_only=True):
     """What all exchanges share.
 
     seen: what was said in each session. account_key: by which accounts are told apart. price: fills in what an exchange
-    cost. threads, answers, memo: what conversations and answers there have been. gaps: ns between pieces of answers,
-    until somebody takes them. places: session and number of the exchanges that an earlier observer had begun;
-    running: those it had not ended.
+    cost. session: what a session is called where it is kept. threads, answers, memo: what conversations and answers
+    there have been. gaps: ns between pieces of answers, until somebody takes them. places: session and number of the
+    exchanges that an earlier observer had begun; running: those it had not ended.
     """
 
     boot_id: str
@@ -108,6 +108,7 @@ class Context(msgspec.Struct, kw_only=True):
     seen: Seen = msgspec.field(default_factory=Seen)
     account_key: bytes = b""
     price: Callable[[Exchange], None] = lambda exchange: None
+    session: Callable[[str], str] = lambda ident: ident
     threads: Threads = msgspec.field(default_factory=Threads)
     answers: Answers = msgspec.field(default_factory=Answers)
     memo: Memo = msgspec.field(default_factory=Memo)
@@ -340,6 +341,9 @@ class Pending:
         before = context.answers.find(self._scope, looked_at or asked.previous_response_id)
         self.continues = before.exchange if before is not None else None
         key = identify(self.head, asked, self.client)
+        if key is not None:
+            above = context.session(key.parent) if key.parent else None
+            key = SessionKey(context.session(key.id), key.source, key.client, above)
         if looked_at and before is not None:
             key = SessionKey(before.session, key.source if key else THREAD, self.client)
         if key is None and self.kind in TOLD:

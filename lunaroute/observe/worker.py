@@ -31,6 +31,7 @@ from lunaroute.observe.mask import Masker
 from lunaroute.observe.metrics import Metrics
 from lunaroute.observe.news import Seen
 from lunaroute.observe.observer import Observer
+from lunaroute.observe.pii import Redactor, redactor_of
 from lunaroute.observe.pricing import Prices
 from lunaroute.observe.sink import Sink, settled, weight
 from lunaroute.observe.threads import Threads
@@ -120,9 +121,10 @@ class Worker:
         self._desk: Desk | None = None
         self._orders: Orders | None = None
         self._numbers = Numbers(self._last_sequence)
+        recording = self._config["session_recording"]
+        self._redactor = self._redacting(False)
         resume = self._open_stores()
         self._known_prices = self._prices()
-        recording = self._config["session_recording"]
         self._gaps: list[int] = []
         self._observer = Observer(
             Context(
@@ -139,6 +141,7 @@ class Worker:
                 account_key=self._account_key(),
                 price=self._fill,
                 gaps=self._gaps,
+                session=self._redactor.session,
             ),
             resume.finished,
         )
@@ -148,6 +151,7 @@ class Worker:
             self._store_figures,
             self._lag,
             float(start.get("started_at_ns", 0)) / 1e9,
+            self._redactor.figures,
         )
 
     # --- stores ----------------------------------------------------------------------------------------
@@ -188,6 +192,7 @@ class Worker:
                 fill=self._fill,
                 now=self._clock.now,
                 renumbered=self._renumbered,
+                redacting=self._redacting,
             )
         for sink in self._sinks:
             sink.write([])
@@ -241,6 +246,14 @@ class Worker:
 
     def _fill(self, exchange: Exchange) -> None:
         billing.fill(self._known_prices, exchange)
+
+    def _redacting(self, again: bool) -> Redactor:
+        """again: for what was recorded before."""
+        recording = self._config["session_recording"]
+        return redactor_of(
+            recording["pii"], Path(self._start["home"]), warn=self._warn, key=self._start.get("pii_key"),
+            max_age_days=recording["sqlite"]["retention"]["max_age_days"], again=again,
+        )  # fmt: skip
 
     # --- what commands ask -----------------------------------------------------------------------------
     def _open_desk(self) -> None:
@@ -359,6 +372,7 @@ class Worker:
             ],
             "ui": {"ok": self._ui is not None, "url": self._ui.url if self._ui else None, "error": self._ui_error},
             "dropped": {name: value for name, value in counters.items() if name.startswith("tap_dropped")},
+            "redaction": {"failed": self._redactor.failed},
             "orphans": self._observer.orphans,
             "errors": self._errors,
             "counters": counters,
@@ -493,7 +507,7 @@ class Worker:
             "request",
             id=exchange.id,
             method=exchange.method,
-            path=exchange.target.partition("?")[0][:200],
+            path=self._redactor.target(exchange.target.partition("?")[0])[:200],
             status=exchange.status,
             state=exchange.state.value if exchange.state else None,
             provider=exchange.provider,
@@ -502,7 +516,8 @@ class Worker:
 
     def _store(self) -> None:
         self._batch += self._observer.progress()
-        batch, self._batch, self._batch_bytes = settled(self._batch), [], 0
+        # nothing that is given to a store has not gone through here
+        batch, self._batch, self._batch_bytes = self._redactor.records(settled(self._batch)), [], 0
         for sink in self._sinks:
             sink.write(batch)
 

@@ -59,7 +59,7 @@ def session_of(path: Path) -> str | None:
 def exchanges_of(where: Path | Iterable[Path], on_trouble: OnTrouble = lambda trouble: None) -> Iterator[Exchange]:
     """All exchanges, each once per file and in a terminal state, in the order in which they ended."""
     for path in files_of(where):
-        joining = _Joining(path, on_trouble)
+        joining = Joining(path, on_trouble)
         for each in read(path):
             if isinstance(each, Trouble):
                 on_trouble(each)
@@ -68,8 +68,8 @@ def exchanges_of(where: Path | Iterable[Path], on_trouble: OnTrouble = lambda tr
         yield from joining.rest()
 
 
-class _Joining:
-    """One file: what it has told so far."""
+class Joining:
+    """One file: what it has told so far. Lines go in, exchanges that have ended come out."""
 
     def __init__(self, path: Path, on_trouble: OnTrouble) -> None:
         self._path = path
@@ -80,12 +80,13 @@ class _Joining:
         self._bytes = 0
         self._done: set[str] = set()
 
-    def line(self, line: Line) -> Iterator[Exchange]:
+    def line(self, line: Line, again: bool = False) -> Iterator[Exchange]:
+        """What has ended with this line. again: also where the file had told it before."""
         if line.type == "session":
             self._session = {name: value for name, value in line.values.items() if name != "started_ns"}
             self._session_id = line.id
             return
-        if line.id in self._done:
+        if line.id in self._done and not again:
             return
         if line.type == "request":
             self._take(line)
@@ -97,7 +98,12 @@ class _Joining:
             self._trouble(line.number, "the request of this answer is missing")
         yield from self._exchange(line, {**asked, **_known(line.values)}, (body, exact), (line.body, line.exact))
 
+    def forget(self, ident: str) -> None:
+        """Nothing more will be told of it."""
+        self._release(ident)
+
     def rest(self) -> Iterator[Exchange]:
+        """What never ended."""
         for ident in list(self._open):
             yield from self._unended(ident)
 

@@ -367,6 +367,13 @@ class JsonlStore:
         self._bytes = max(0, self._bytes - gone)
         return gone
 
+    def let_go(self, session_id: str) -> None:
+        """Close a session's file, for another one will have its name."""
+        if self._tending is not None:
+            self._tending.close()
+        if session_id in self._files:
+            self._shut(session_id)
+
     @property
     def overfull(self) -> bool:
         """Whether upkeep should come early: more is kept than may be."""

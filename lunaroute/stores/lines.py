@@ -35,7 +35,7 @@ MAX_LINE = 1 << 30
 _SESSION_FACTS = ("signal", "parent_session_id", "project")
 _LATE_FACTS = (
     *("error_kind", "cache_miss_reason", "continues", "limits", "credential", "split", "cost_usd", "cost_kind"),
-    *("price_id", "request_sha256", "response_sha256"),
+    *("price_id", "request_sha256", "response_sha256", "found"),
 )
 _ALTERED = ("request_altered", "response_altered")
 ASKED = ("prompt", "tool_result")  # kinds of Text that came with the request; the others are the answer's

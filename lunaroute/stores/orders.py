@@ -12,6 +12,7 @@ import os
 import sqlite3
 import stat
 from collections.abc import Callable, Generator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ import msgspec
 
 from lunaroute.errors import StoreError
 from lunaroute.records import Exchange, Json
-from lunaroute.stores import foreign, importing
+from lunaroute.stores import foreign, importing, relining
 from lunaroute.stores.jsonl import JsonlStore
 from lunaroute.stores.reading import Trouble
+from lunaroute.stores.rewriting import Redacting, Tally
 from lunaroute.stores.sqlite import SqliteStore
 from lunaroute.stores.upkeep import Keep, Price, Progress
 
@@ -57,12 +59,21 @@ class Reprice(msgspec.Struct, tag_field="cmd", tag="reprice", forbid_unknown_fie
     """Every cost anew, by the prices as they are now."""
 
 
-Order = Delete | Prune | Import | Reprice
+class Scan(msgspec.Struct, tag_field="cmd", tag="scan", forbid_unknown_fields=True):
+    """Look for what today's settings would have taken out of all that is recorded. apply: take it out."""
+
+    apply: bool = False
+
+
+Order = Delete | Prune | Import | Reprice | Scan
 
 
 class Orders:
     """See the module. price: loads the prices and gives what prices a row; fill: sets the cost of an exchange;
-    renumbered: hears of sessions whose exchanges have got other numbers."""
+    renumbered: hears of sessions whose exchanges have got other numbers.
+
+    redacting: what comes from elsewhere goes through it; its argument says whether it was recorded by us before.
+    """
 
     def __init__(
         self,
@@ -72,8 +83,10 @@ class Orders:
         price: Callable[[], Price],
         fill: Callable[[Exchange], None],
         now: Callable[[], float],
+        redacting: Callable[[bool], Redacting],
         renumbered: Callable[[str], None] = lambda session: None,
     ) -> None:
+        self._redacting = redacting
         self._sqlite = sqlite
         self._jsonl = jsonl
         self._price = price
@@ -93,6 +106,8 @@ class Orders:
             return (yield from self._prune(order))
         if isinstance(order, Import):
             return (yield from self._import(order))
+        if isinstance(order, Scan):
+            return (yield from self._scan(order))
         return (yield from self._reprice())
 
     def _delete(self, order: Delete) -> Steps:
@@ -143,14 +158,44 @@ class Orders:
         yield from self._sqlite.reprice(tally)
         return tally.told()
 
+    def _scan(self, order: Scan) -> Steps:
+        redacting, tally = self._redacting(True), Tally()
+        yield from self._sqlite.scan(redacting, tally, apply=order.apply)
+        files = troubles = 0
+        found = sorted(self._jsonl.files())
+        for number, each in enumerate(found):
+            session = importing.session_of(each.path)
+            if session is None or not each.path.exists():
+                continue  # it was set aside, or is another one by now
+            changed = [0]
+            for lines in relining.scan(each.path, redacting, tally, None):
+                changed.append(lines)
+                yield Progress(number, len(found))
+            files += changed[-1] > 0
+            if changed[-1] and order.apply:
+                try:
+                    for _ in relining.rewrite(each.path, redacting, partial(self._jsonl.let_go, session)):
+                        yield Progress(number, len(found))
+                except StoreError:
+                    troubles += 1
+        return {
+            "applied": order.apply,
+            "database": tally.database.told(),
+            "files": {**tally.files.told(), "files": len(found), "files_found_in": files, "not_rewritten": troubles},
+            "found": tally.told(),
+            "leaks": tally.leaks,
+            "rests": self._sqlite.rests,
+        }
+
     # --- import ------------------------------------------------------------------------------------
     def _import(self, order: Import) -> Steps:
         sizes = [_size(path) for path in order.paths]
         tally = Imported(self._now(), self._sqlite.keep.max_age_days)
+        redacting = self._redacting(False)
         done = 0
         for path, size in zip(order.paths, sizes, strict=True):
             for batch in _batches(exchanges_of(Path(path), tally, self._sqlite.recorded)):
-                self._bring(path, batch, tally)
+                self._bring(path, batch, tally, redacting)
                 yield Progress(done, sum(sizes))
             done += size
             yield Progress(done, sum(sizes))
@@ -159,7 +204,7 @@ class Orders:
                 self._renumbered(session)
         return tally.told()
 
-    def _bring(self, path: str, batch: list[Exchange], tally: Imported) -> None:
+    def _bring(self, path: str, batch: list[Exchange], tally: Imported, redacting: Redacting) -> None:
         known = self._sqlite.known([each.id for each in batch])
         fresh = [each for each in batch if each.id not in known]
         tally.known += len(batch) - len(fresh)
@@ -170,11 +215,11 @@ class Orders:
                 self._fill(each)
         try:
             if fresh:
-                self._sqlite.bring(fresh)
+                self._sqlite.bring([redacting.brought(each) for each in fresh])
         except _UNSTORABLE:
             if len(batch) > 1:
                 for each in fresh:
-                    self._bring(path, [each], tally)
+                    self._bring(path, [each], tally, redacting)
             else:
                 tally.trouble(Trouble(path, 0, "an exchange has values that cannot be stored"))
             return

@@ -156,6 +156,11 @@ def texts_of(pack: Pack) -> list[tuple[str, str]]:
         raise StoreError(f"a stored pack is damaged ({error})") from None
 
 
+def texts_to(texts: Sequence[tuple[str, str]]) -> bytes:
+    """The reverse of texts_of."""
+    return _json.encode(texts) if texts else b""
+
+
 def slim(pack: Pack) -> Pack:
     """What later exchanges need of a pack whose own exchange is gone: the pieces."""
     return Pack(
@@ -315,7 +320,7 @@ def pack(exchange: Exchange, heads: Sequence[Head], blob: Callable[[bytes], int]
     head_marks = [hash(field) for field in exchange.request_headers]
     answer_marks = [hash(field) for field in exchange.response_headers]
     base, recipe = _best(cuts, heads)
-    texts = _json.encode([(text.kind, text.text) for text in exchange.texts]) if exchange.texts else b""
+    texts = texts_to([(text.kind, text.text) for text in exchange.texts])
     made = Pack(response=exchange.response_body, more=more, texts=texts)
     made.body = _filled(recipe, cuts.ends, body, made.body_new, None if base is not None else blob)
     # fields are like those of any exchange of the session, also where the body is another conversation's
@@ -443,6 +448,11 @@ class Shelf:
         self._last = (exchange, made)
         self._trim()
         return made
+
+    def replace(self, exchange: int, base: int, plain: bytes, whole: Whole) -> None:
+        """The pack of an exchange is another one now; it has as many pieces as before."""
+        self._packs[exchange] = (base, whole.pack, plain[:DICTIONARY_BYTES])
+        self._last = (exchange, whole)
 
     def forget(self) -> None:
         """What is stored has changed."""

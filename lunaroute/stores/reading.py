@@ -134,7 +134,7 @@ def read(path: Path) -> Iterator[Line | Trouble]:
         if isinstance(each, Trouble):
             yield each
         else:
-            yield from _parsed(str(path), *each)
+            yield from parsed(str(path), *each)
 
 
 # --- lines of anybody -------------------------------------------------------------------------------
@@ -198,7 +198,8 @@ def _whole(path: str, number: int, parts: list[bytes], size: int, limit: int) ->
 
 
 # --- lines of ours ----------------------------------------------------------------------------------
-def _parsed(path: str, number: int, data: bytes) -> Iterator[Line | Trouble]:
+def parsed(path: str, number: int, data: bytes) -> Iterator[Line | Trouble]:
+    """A line of ours, and what is wrong with it."""
     def trouble(reason: str) -> Trouble:
         return Trouble(path, number, reason)
 

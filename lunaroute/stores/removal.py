@@ -15,7 +15,7 @@ from collections.abc import Iterable
 
 from lunaroute._fast.words import words_once
 from lunaroute.errors import StoreError
-from lunaroute.stores import packs
+from lunaroute.stores import findings, packs
 from lunaroute.stores.sums import resum
 
 STEP_S = 0.03  # after so long no further exchange is begun in one step
@@ -65,6 +65,7 @@ class Removal:
             if not self._db.execute("SELECT 1 FROM exchanges WHERE session_id = ? LIMIT 1", (session,)).fetchone():
                 self._db.execute("DELETE FROM sessions WHERE session_id = ?", (session,))
                 self._db.execute("DELETE FROM tool_calls WHERE session_id = ?", (session,))
+                findings.forget_session(self._db, session)
             else:
                 left.append(session)
         resum(self._db, left)
@@ -81,6 +82,7 @@ class Removal:
         self._db.execute("DELETE FROM exchanges WHERE row = ?", (row,))
         if found[1] is not None:
             self._db.execute("DELETE FROM tool_calls WHERE session_id = ? AND exchange = ?", (found[1], row))
+            findings.forget_exchange(self._db, found[1], row)
             self.touched.add(found[1])
 
     def _words(self, row: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 
 from lunaroute.errors import StoreError
+from lunaroute.stores import findings, hourly
 
 # Times of sessions and exchanges are text in SQLite's own form, UTC, so that they compare with datetime('now', ...).
 _V1 = (
@@ -282,7 +283,7 @@ _V2 = (
     "CREATE INDEX sessions_thread ON sessions (thread) WHERE thread IS NOT NULL",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_V1, _V2)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_V1, _V2, (*hourly.STATEMENTS, *findings.STATEMENTS))
 VERSION = len(MIGRATIONS)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +21,7 @@ import msgspec
 
 from lunaroute.errors import StoreError
 from lunaroute.records import Closed, Exchange, Record, State
-from lunaroute.stores import packs, schema, upkeep
+from lunaroute.stores import hourly, packs, rewriting, schema, upkeep
 from lunaroute.stores.files import open_private, private_folder
 from lunaroute.stores.writing import Writing
 
@@ -84,6 +85,7 @@ class SqliteStore:
         self._connection: sqlite3.Connection | None = None
         self._lock: int | None = None
         self._inode: tuple[int, int] | None = None
+        self._written = (0, 0)  # the file's time and size after our own last writing
         self._unmerged = upkeep.Unmerged()
         self.refused = 0  # records that no database can take
         self.removed = 0  # exchanges, by retention
@@ -150,6 +152,7 @@ class SqliteStore:
         self._writing.reset()
         found = self.path.stat()
         self._inode = (found.st_dev, found.st_ino)
+        self._written = (found.st_mtime_ns, found.st_size)
 
     def _take_lock(self) -> None:
         fd = open_private(self.path.with_name(self.path.name + ".lock"), os.O_RDWR | os.O_CREAT)
@@ -229,6 +232,7 @@ class SqliteStore:
             connection.execute("BEGIN IMMEDIATE")
             yield connection
             connection.execute("COMMIT")
+            self._note_written()
         except sqlite3.Error as error:
             self._undo(connection)
             if _damaged(error):
@@ -256,12 +260,24 @@ class SqliteStore:
             self._connection = None
         self._writing.reset()
 
+    def _note_written(self) -> None:
+        with contextlib.suppress(OSError):
+            found = self.path.stat()
+            self._written = (found.st_mtime_ns, found.st_size)
+
     def _live_connection(self) -> sqlite3.Connection:
-        """The connection, opened again where the file was removed or replaced behind our back."""
+        """The connection, opened again where the file was removed, replaced or written to behind our back.
+
+        In WAL mode only a checkpoint writes to the file, which is ours. After anybody else's writing what SQLite has in
+        its cache is not to be relied on; opening finds out whether the file can still be used.
+        """
         if self._connection is not None:
             try:
                 found = self.path.stat()
                 if (found.st_dev, found.st_ino) == self._inode:
+                    if (found.st_mtime_ns, found.st_size) == self._written:
+                        return self._connection
+                    self.open()
                     return self._connection
             except OSError:
                 pass
@@ -331,7 +347,13 @@ class SqliteStore:
             yield step
         if self._unwiped:
             yield from self._guarded(self._wipe(upkeep.wipe(self._transaction)))
+        yield from self._guarded(self._rolled(now))
         self._empty_log()
+
+    def _rolled(self, now: float) -> Iterator[upkeep.Progress]:
+        """The sums of the hours that are over."""
+        for done, _ in enumerate(hourly.roll(self._transaction, int(now * 1e9)), 1):
+            yield upkeep.Progress(done, done)
 
     def delete(
         self, sessions: Sequence[str], before: Callable[[str], None] = lambda session: None
@@ -342,6 +364,19 @@ class SqliteStore:
         """
         steps = upkeep.delete_sessions(self._transaction, sessions, self._writing.forget, before)
         yield from self._guarded(self._wipe(steps))
+        yield from self._emptied()
+
+    def scan(
+        self, redacting: rewriting.Redacting, tally: rewriting.Tally, *, apply: bool
+    ) -> Iterator[upkeep.Progress]:
+        """Look through all that is stored, in steps, and with `apply` take out what is found, so that nothing of it is
+        left in the file; else `rests` says why."""
+        self.rests = None
+        steps = rewriting.scan(self._transaction, redacting, tally, self._writing.forget, apply=apply)
+        if not apply:
+            yield from self._guarded(steps)
+            return
+        yield from self._guarded(self._wipe(itertools.chain(steps, upkeep.wipe(self._transaction))))
         yield from self._emptied()
 
     def rewrite(self) -> Iterator[upkeep.Progress]:
@@ -379,6 +414,7 @@ class SqliteStore:
                 self._connection.execute("VACUUM")
             except sqlite3.Error as error:
                 self.rests = f"the database could not be written anew ({error})"
+            self._note_written()
 
     def _secure(self, how: str) -> None:
         with contextlib.suppress(sqlite3.Error):
@@ -389,12 +425,18 @@ class SqliteStore:
         """Bring the write-ahead log into the database; False while somebody reads from it."""
         with contextlib.suppress(sqlite3.Error):
             if self._connection is not None:
-                return not self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+                emptied = not self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+                self._note_written()
+                return emptied
         return False
 
     def reprice(self, price: upkeep.Price, *, dry_run: bool = False) -> Iterator[upkeep.Progress]:
         """Price everything anew, in steps."""
-        return self._guarded(upkeep.reprice(self._transaction, price, dry_run=dry_run))
+        last = upkeep.Progress(0, 0)
+        for last in self._guarded(upkeep.reprice(self._transaction, price, dry_run=dry_run)):
+            yield last
+        for _ in self._guarded(self._rolled(0.0)):  # all of them are stale now
+            yield last
 
     def _guarded(self, steps: Iterator[upkeep.Progress]) -> Iterator[upkeep.Progress]:
         """In a damaged database anything may stand in a row: whatever comes of it is a failure of the store."""

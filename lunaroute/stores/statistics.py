@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from lunaroute.stores import queries, sums
+from lunaroute.stores import findings, queries, sums
+from lunaroute.stores.findings import FindingFigures, FindingRow
 from lunaroute.stores.readonly import BadQuestion, Connection
 
 LIMIT = 10  # sessions of a summary
@@ -93,7 +94,10 @@ class SessionFigures(msgspec.Struct, kw_only=True):
 
 
 class Summary(msgspec.Struct, kw_only=True):
-    """The newest sessions of a range, and the sums over all of it. session_count: all of the range."""
+    """The newest sessions of a range, and the sums over all of it. session_count: all of the range.
+
+    found: what was taken out of the record; leaks: the secrets of it that left this machine, the newest.
+    """
 
     since: str | None = None
     until: str | None = None
@@ -101,6 +105,8 @@ class Summary(msgspec.Struct, kw_only=True):
     total: Figures = msgspec.field(default_factory=Figures)
     tools: list[ToolFigures] = msgspec.field(default_factory=list)
     sessions: list[SessionFigures] = msgspec.field(default_factory=list)
+    found: list[FindingFigures] = msgspec.field(default_factory=list)
+    leaks: list[FindingRow] = msgspec.field(default_factory=list)
 
 
 class Group(msgspec.Struct, kw_only=True):
@@ -179,6 +185,8 @@ def summary(db: Connection, since: str | None = None, until: str | None = None, 
     where, values = _range(since, until)
     found = Summary(since=since, until=until, tools=_tools(db, since, until))
     found.total, found.session_count = _total(db, since, until)
+    found.found = findings.figures(db, since, until)
+    found.leaks = findings.leaks(db, since, until, LIMIT)
     newest = _newest(db, since, until, max(0, min(limit, ROWS_LIMIT)))
     where.append(f"e.session_id IN ({', '.join('?' * len(newest))})")
     found_sums = db.rows(

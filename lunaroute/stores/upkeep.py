@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from lunaroute.stores import packs
+from lunaroute.stores import hourly, packs
 from lunaroute.stores.removal import Removal, shelf_of
 from lunaroute.stores.sums import resum
 from lunaroute.stores.writing import FACETS, usage_from
@@ -249,6 +249,7 @@ def wipe(transaction: Transaction, done: int = 0) -> Iterator[Progress]:
                 f"DELETE FROM facets WHERE kind = '{kind}' AND value NOT IN "
                 f"(SELECT {kind} FROM sessions WHERE {kind} IS NOT NULL)"
             )
+        hourly.wipe(connection)
     yield from merge(transaction, done)
     yield from shrink(transaction, done, spare=0.0)  # a free page has what was on it
 

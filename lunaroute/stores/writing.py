@@ -30,7 +30,7 @@ from lunaroute.records import (
     Usage,
     UsagePart,
 )
-from lunaroute.stores import packs
+from lunaroute.stores import findings, packs
 from lunaroute.stores.sums import COMPLETE, ERRORS, FEES, ONE_SIDED, PARTIAL, UNKNOWN, unknowns
 
 ARGUMENTS_KEPT = 64  # characters of a tool call's arguments in its row; all of them are in the pack
@@ -350,6 +350,8 @@ class Writing:
             self._tools(connection, exchange, number, session)
         if exchange.texts:
             later.words.append((number, words_once([text.text for text in exchange.texts])))
+        if exchange.found:
+            findings.add(connection, exchange, number)
         for limit in exchange.limits:
             told = _limit_row(exchange, limit)
             known = later.limits.get(told[:3])
@@ -401,7 +403,7 @@ class Writing:
         later = self._later
 
         def blob(piece: bytes) -> int:
-            kept = _blob(connection, piece)
+            kept = blob_of(connection, piece)
             later.uses[kept] += 1
             return kept
 
@@ -511,7 +513,7 @@ def _limit_row(exchange: Exchange, limit: Any) -> tuple[Any, ...]:
     )
 
 
-def _blob(connection: sqlite3.Connection, piece: bytes) -> int:
+def blob_of(connection: sqlite3.Connection, piece: bytes) -> int:
     """The number of the blob of these bytes, which is made where there is none."""
     key = packs.digest(piece)
     found = connection.execute("SELECT blob FROM blobs WHERE hash = ?", (key,)).fetchone()

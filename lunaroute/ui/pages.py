@@ -15,7 +15,8 @@ from typing import Any
 import msgspec
 
 from lunaroute import __version__
-from lunaroute.stores import queries
+from lunaroute.stores import findings, queries
+from lunaroute.stores.findings import FindingRow
 from lunaroute.stores.queries import SORTS
 from lunaroute.stores.readonly import BadQuestion, Connection, NoRecord, NotFound, QueryError
 from lunaroute.stores.rows import Bodies, ExchangeRow, SessionFilter, SessionPage, SessionRow, Totals
@@ -63,6 +64,7 @@ class SessionView(msgspec.Struct, kw_only=True):
     before: int | None
     after: int | None
     pulse: str
+    found: list[FindingRow]
 
 
 class ExchangeView(msgspec.Struct, kw_only=True):
@@ -137,6 +139,7 @@ def session(source: Source, session_id: str, query: Mapping[str, str]) -> Sessio
             before=first if former else None,
             after=end if more else None,
             pulse=queries.pulse(db, session_id),
+            found=findings.of_session(db, session_id),
         )
 
 

@@ -26,7 +26,7 @@ from lunaroute import __version__
 from lunaroute.stores import queries, statistics
 from lunaroute.stores.readonly import BadQuestion, NoRecord, NotFound, QueryError
 from lunaroute.stores.rows import Bodies
-from lunaroute.ui import content, format, pages
+from lunaroute.ui import content, format, found, pages
 from lunaroute.ui.pages import Source
 from lunaroute.ui.security import SANDBOX, Guard, Hosts, Keys
 from lunaroute.ui.transcript import Entry
@@ -66,8 +66,8 @@ class Site:
         )
         self._templates.filters["grouped"] = _grouped
         self._templates.globals.update(
-            f=format, c=content, link=_link, named=_named, states=queries.STATES, ranges=pages.RANGES, tabs=TABS,
-            stamp=digest, database=str(source.database), login=bool(keys),
+            f=format, c=content, found=found, link=_link, named=_named, states=queries.STATES, ranges=pages.RANGES,
+            tabs=TABS, stamp=digest, database=str(source.database), login=bool(keys),
         )  # fmt: skip
 
     def render(self, name: str, request: Request | None = None, status: int = 200, **values: object) -> Response:

@@ -26,6 +26,7 @@ def test_the_defaults(tmp_path: Path) -> None:
         "  Anthropic   https://api.anthropic.com; the client's own credential",
         "  bypass      on: unknown paths go to the vendor their credentials belong to",
         "  recording   on: /home/me/.lunaroute/sessions.db, /home/me/.lunaroute/sessions/",
+        "  redaction   on: secrets (tokenize)",
         "  web UI      http://127.0.0.1:8082",
         "  config      none (defaults)",
     ]
@@ -64,7 +65,7 @@ def test_what_is_off_is_said_to_be_off(tmp_path: Path) -> None:
     text = banner(found, None, None)
     for line in ("mode        passthrough, byte for byte: the OpenAI API only", "Anthropic   off", "bypass      off"):
         assert f"  {line}" in text
-    assert "  recording   off\n  web UI      off\n" in text
+    assert "  recording   off\n  redaction   on: secrets (tokenize)\n  web UI      off\n" in text
 
 
 def test_a_ui_that_did_not_start_is_said(tmp_path: Path) -> None:
@@ -75,3 +76,16 @@ def test_warnings_are_shown(tmp_path: Path) -> None:
     assert "  warning     environment variable LUNAROUTE_PROT is" in banner(
         loaded(tmp_path, LUNAROUTE_PROT="1"), None, None
     )
+
+
+@pytest.mark.parametrize(
+    ("pii", "said"),
+    [
+        ("{enabled: true, redaction_mode: mask}", "on: personal data and secrets (mask)"),
+        ("{redact_secrets: false}", "off"),
+        ("{enabled: true, redact_secrets: false, detect_secrets: false}", "on: personal data (tokenize)"),
+    ],
+)
+def test_redaction(tmp_path: Path, pii: str, said: str) -> None:
+    text = banner(loaded(tmp_path, f"session_recording: {{pii: {pii}}}\n"), None, None)
+    assert f"  redaction   {said}\n" in text

@@ -51,3 +51,18 @@ def test_what_is_whole_at_either_end_is_kept(name: str, spaced: bool) -> None:
 def test_what_cannot_be_mended(head: bytes) -> None:
     assert mended(head) is None
     assert mended(head, head) is None
+
+
+def test_a_message_too_large_to_be_whole_keeps_its_beginning() -> None:
+    text = 'x\\" \u00e9 \n' * 3000
+    body = json.dumps({"messages": [user(text), user("b")], "model": "m", "stream": True}).encode()
+    for cut in range(10_000, 10_020):
+        found = json.loads(mended(body[:cut], body[-200:]) or b"")
+        assert (found["model"], found["stream"], found["messages"][1:]) == ("m", True, [user("b")])
+        (kept,) = (message["content"] for message in found["messages"][:1])
+        assert text.startswith(kept) and len(kept) > 4000
+    assert json.loads(mended(json.dumps({"model": "m", "input": text}).encode()[:9000]) or b"")["model"] == "m"
+
+
+def user(text: str) -> dict[str, Any]:
+    return {"role": "user", "content": text}

@@ -401,3 +401,10 @@ def test_a_large_answer_tells_what_it_cost_however_it_is_coded(coded: bool, stre
     assert (done.truncated, done.response_decode_error, done.state) == (True, None, State.OK)
     assert (done.usage.input_tokens, done.usage.output_tokens, done.stop_reason) == (11, 22, "end_turn")
     assert len(done.response_body) <= 50_000
+
+
+def test_a_single_prompt_beyond_the_limit_is_found_by_its_beginning() -> None:
+    body = json.dumps({"messages": [{"role": "user", "content": "wombat " * 9000}], "model": "m", "stream": True})
+    done = last(run(observer(limit=20_000), post(1, "/v1/messages", body.encode(), message())))
+    assert (done.truncated, done.model_requested, done.stream) == (True, "m", True)
+    assert done.texts[0].kind == "prompt" and done.texts[0].text.startswith("wombat wombat")

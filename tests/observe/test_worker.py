@@ -14,10 +14,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from lunaroute import tap
 from lunaroute._fast.ring import Writer
+from lunaroute.config.settings import Pii
 from tests.observe.events import MS, Event, answer, ask, attempt, closed, message, opened, post
 
 RESTARTS = tap.COUNTERS.index("observer_restarts_total")
@@ -45,6 +47,7 @@ class Relay:
                     "retention": {"max_age_days": 30, "max_size_mb": 1024, "compress_after_days": 3},
                 },
                 "capture_limit_mb": 1,
+                "pii": msgspec.to_builtins(Pii()),
                 **recording,
             },
             "ui": {"enabled": False, "host": "127.0.0.1", "port": 0},

@@ -15,6 +15,7 @@ from lunaroute.records import (
     Attempt,
     Closed,
     Exchange,
+    Finding,
     Limit,
     Record,
     Split,
@@ -89,6 +90,8 @@ exchanges = st.builds(
     texts=st.lists(asked_texts | said_texts, max_size=4),
     limits=st.lists(st.builds(Limit, name=words, used=floats, resets_ns=counts, status=maybe), max_size=2),
     split=st.none() | st.builds(Split, wait_ms=floats, after_ms=floats), cost_usd=floats, cost_kind=maybe,
+    found=st.lists(st.builds(Finding, place=st.sampled_from(["request", "response"]), kind=words, name=words,
+                             digest=words, count=st.integers(1, 9)), max_size=2),
     request_sha256=maybe, response_sha256=maybe, request_altered=st.booleans(),
     response_altered=st.booleans(),
 )  # fmt: skip
@@ -137,7 +140,8 @@ FULL = exchange(
     1, parent_session_id="p", title="t", project="/p", error="e", stop_reason="s", response_id="r", overhead_ms=1.0,
     client_version="1", reason="OK", tool_calls=[ToolCall(id="t", name="n")], tool_results=[ToolResult(id="t")],
     texts=[Text(kind="answer", text="x")], limits=[Limit(name="l")], split=Split(), cost_usd=1.0, cost_kind="api",
-    error_kind="k", cache_miss_reason="m", continues="c", credential="d", price_id="i",
+    found=[Finding(place="request", kind="email", name="email", digest="d")], error_kind="k", cache_miss_reason="m",
+    continues="c", credential="d", price_id="i",
     request_sha256="a", response_sha256="b", request_altered=True, response_altered=True,
 )  # fmt: skip
 

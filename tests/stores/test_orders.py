@@ -20,6 +20,7 @@ from lunaroute.stores.orders import Orders
 from lunaroute.stores.sqlite import InUse, SqliteStore
 from lunaroute.stores.upkeep import Keep, plan
 from tests import recorded
+from tests.observe.pii import plain
 
 LOGS = Path(__file__).parents[1] / "corpus" / "logs"
 START = recorded.START.timestamp()
@@ -38,8 +39,9 @@ class Keeping:
         self.sqlite.open()
         self.jsonl.open()
         self.orders = Orders(
-            self.sqlite, self.jsonl, price=lambda: lambda row: (2.0, "two"), fill=self.fill, now=lambda: self.now
-        )
+            self.sqlite, self.jsonl, price=lambda: lambda row: (2.0, "two"), fill=self.fill, now=lambda: self.now,
+            redacting=lambda again: plain.redactor(enabled=False, redact_secrets=False),
+        )  # fmt: skip
 
     def fill(self, exchange: Exchange) -> None:
         exchange.cost_usd, exchange.price_id = 1.0, "one"

@@ -23,6 +23,7 @@ from lunaroute.stores import queries, schema
 from lunaroute.stores.readonly import Connection
 from lunaroute.stores.rows import Bodies
 from lunaroute.stores.sqlite import SqliteStore
+from tests import recorded
 from tests.stores.records import BOOT, exchange, opened
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
@@ -298,11 +299,12 @@ def test_an_empty_file_is_a_new_database(tmp_path: Path) -> None:
 def test_damage_found_while_writing(made: Made) -> None:
     made.store.write([exchange(n) for n in range(1, 200)])
     assert made.store._connection is not None
-    made.store._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert made.store._empty_log()
     made.store._connection.execute("PRAGMA shrink_memory")
     with made.path.open("r+b") as file:
         file.seek(4096)
         file.write(b"\xa5" * (made.path.stat().st_size - 4096))
+    os.utime(made.path, ns=(0, made.store._written[0]))  # as a failing disk does it: nobody has written
     with pytest.raises(StoreError):
         made.store.write([exchange(500)])
     made.store.write([exchange(500)])
@@ -439,3 +441,40 @@ def test_a_batch_tells_what_its_records_tell_one_by_one(told: list[tuple[int, di
             found.append({table: one.rows(f"SELECT * FROM {table} ORDER BY 1, 2, 3") for table in tables})
             one.store.close()
     assert found[0] == found[1]
+
+
+def test_a_database_that_is_overwritten_in_use_is_set_aside_at_the_next_writing(tmp_path: Path) -> None:
+    """The same file, other bytes: what SQLite has in its cache would hide it until a page is read again."""
+    said: list[str] = []
+    path = tmp_path / "sessions.db"
+    store = SqliteStore(path, warn=said.append)
+    store.open()
+    store.write(
+        [recorded.exchange(number, request_body=recorded.ask([recorded.user("x" * 5000)])) for number in (1, 2)]
+    )
+    assert store._empty_log()
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(os.urandom(path.stat().st_size - 4096))
+    store.write([recorded.exchange(3)])
+    store.close()
+    assert any("cannot be used" in word for word in said), said
+    assert len(list(tmp_path.glob("sessions.db.unusable-*"))) >= 1
+    connection = sqlite3.connect(path)
+    assert connection.execute("SELECT id FROM exchanges").fetchall() == [(f"{recorded.BOOT}-3",)]
+    connection.close()
+
+
+def test_writing_and_upkeep_of_our_own_open_nothing_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = SqliteStore(tmp_path / "sessions.db", warn=print, max_age_days=1)
+    store.open()
+    monkeypatch.setattr(store, "open", lambda: pytest.fail("opened again"))
+    for number in range(1, 30):
+        store.write([recorded.exchange(number, request_body=recorded.ask([recorded.user(str(number) * 50_000)]))])
+        if number % 10 == 0:
+            for _ in store.tend_steps(recorded.START.timestamp() + number * 86400):
+                pass
+    for _ in store.rewrite():
+        pass
+    store.write([recorded.exchange(31)])
+    store.close()

@@ -13,14 +13,16 @@ import msgspec
 
 from lunaroute.cli import record
 from lunaroute.cli.record import inert
-from lunaroute.stores import queries
+from lunaroute.stores import findings, queries
+from lunaroute.stores.findings import FindingRow
 from lunaroute.stores.readonly import Connection
 from lunaroute.stores.rows import ExchangeRow, SessionRow, ToolRow
-from lunaroute.ui import format
+from lunaroute.ui import format, found
 from lunaroute.ui.transcript import Entry, Transcript, Turn, transcript
 
 RESULT_LINES = 12
 TOOLS_NAMED = 6
+LEAKS = 10
 NO_LIMIT = 1 << 60
 
 
@@ -48,21 +50,23 @@ def show(config: str | None, db: str | None, ident: str, full: bool, **how: bool
                 _print_raw(connection, one)
             return
         tools = _tools(connection, row, exchanges)
+        taken = _taken(connection, row, exchanges)
         if how["timeline"]:
             from lunaroute.cli.sessions import timeline
 
             if row is not None and sys.stdout.isatty():
-                _Printer(full).heading(row, tools)
+                _Printer(full).heading(row, tools, taken)
             timeline.show(exchanges, tools)
             return
         talk = transcript(
             exchanges, lambda key: queries.bodies(connection, key), text_limit=NO_LIMIT, bytes_limit=NO_LIMIT
         )
     if how["as_json"]:
-        told = {"session": row, "tool_calls": tools, **{name: getattr(talk, name) for name in talk.__struct_fields__}}
+        told: dict[str, Any] = {"session": row, "tool_calls": tools, "found": taken}
+        told |= {name: getattr(talk, name) for name in talk.__struct_fields__}
         click.echo(json.dumps(msgspec.to_builtins(told), indent=2))
     else:
-        _Printer(full).print(row, talk, tools)
+        _Printer(full).print(row, talk, tools, taken)
 
 
 def _tools(connection: Connection, row: SessionRow | None, exchanges: list[ExchangeRow]) -> list[ToolRow]:
@@ -71,6 +75,14 @@ def _tools(connection: Connection, row: SessionRow | None, exchanges: list[Excha
         return []
     shown = {one.row for one in exchanges}
     return [tool for tool in queries.tools(connection, row.session_id) if tool.exchange in shown]
+
+
+def _taken(connection: Connection, row: SessionRow | None, exchanges: list[ExchangeRow]) -> list[FindingRow]:
+    """What was taken out of these exchanges first."""
+    if row is None:
+        return []
+    shown = {one.id for one in exchanges}
+    return [each for each in findings.of_session(connection, row.session_id) if each.exchange_id in shown]
 
 
 def _print_raw(connection: Connection, row: ExchangeRow) -> None:
@@ -106,9 +118,11 @@ class _Printer:
         self._full = full
         self._console = record.console()
 
-    def print(self, row: SessionRow | None, talk: Transcript, tools: list[ToolRow]) -> None:
+    def print(
+        self, row: SessionRow | None, talk: Transcript, tools: list[ToolRow], taken: list[FindingRow]
+    ) -> None:
         if row is not None:
-            self.heading(row, tools)
+            self.heading(row, tools, taken)
             whole = sum(turn.row.kind != "handshake" for turn in talk.turns) == row.requests > 0
             gone = talk.turns[0].row.sequence - 1 if whole else 0
             if gone > 0:
@@ -125,8 +139,8 @@ class _Printer:
         for line in inert(text).split("\n"):
             self._console.print(Text(indent + line, style))
 
-    def heading(self, row: SessionRow, tools: list[ToolRow]) -> None:
-        """What the session was, came to and cost."""
+    def heading(self, row: SessionRow, tools: list[ToolRow], taken: list[FindingRow]) -> None:
+        """What the session was, came to and cost, and what was taken out of its record."""
         self._line(row.title or "Untitled session", "bold")
         now = datetime.now().astimezone()
         requests = f"{row.requests} {'request' if row.requests == 1 else 'requests'}"
@@ -145,6 +159,10 @@ class _Printer:
         self._line(times, "dim")
         if tools:
             self._line(f"Tools: {tool_line(tools)}", "dim")
+        if taken:
+            self._line(f"Redacted: {found.counted(taken)}", "dim")
+        for each in found.leaks(taken)[:LEAKS]:
+            self._line(f"! {found.leak(each)}", "yellow")
         parent = f" · subagent of {row.parent_session_id}" if row.parent_session_id else ""
         project = f" · {row.project}" if row.project else ""
         self._line(f"{row.session_id}{project}{parent}\n", "dim")

@@ -15,7 +15,7 @@ from typing import Protocol
 from prometheus_client import CollectorRegistry, disable_created_metrics, generate_latest
 
 from lunaroute.observe.metrics.labels import Known, Labels
-from lunaroute.observe.metrics.pulled import Figures, Pulled, StoreFigures
+from lunaroute.observe.metrics.pulled import Figures, Pulled, Redacted, StoreFigures
 from lunaroute.observe.metrics.requests import Attempts, Gaps, Requests, Streams
 from lunaroute.observe.metrics.usage import Quota, Spending, Tools
 from lunaroute.records import Exchange
@@ -47,13 +47,14 @@ class Metrics:
         stores: StoreFigures = dict,
         observer: Figures = dict,
         started: float = 0.0,
+        redacted: Redacted = lambda: ({}, 0),
     ) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
         self._labels = Labels(providers)
         self._parts = [make(self._registry, self._labels) for make in PARTS]
         self._gaps = Gaps(self._registry)
-        Pulled(self._registry, relay, stores, observer, started)
+        Pulled(self._registry, relay, stores, observer, started, redacted)
 
     def count(self, exchange: Exchange) -> None:
         """Take a finished exchange into account."""

@@ -55,17 +55,20 @@ _OBSERVER = (
     ("open_exchanges", "lunaroute_observer_open_exchanges", "Exchanges that the observer has seen begin and not end."),
 )
 Figures = Callable[[], Mapping[str, float]]
+Redacted = Callable[[], tuple[dict[tuple[str, str], int], int]]
 StoreFigures = Callable[[], Mapping[str, Mapping[str, float]]]
 
 
 class Pulled(Collector):
     """relay: tap.COUNTERS by name, the sums of all relay processes; stores: see _STORE, by store; observer:
-    see _OBSERVER; started: seconds since 1970."""
+    see _OBSERVER; started: seconds since 1970; redacted: values taken out by (place, kind), and texts not kept."""
 
     def __init__(
-        self, registry: CollectorRegistry, relay: Figures, stores: StoreFigures, observer: Figures, started: float
-    ) -> None:
+        self, registry: CollectorRegistry, relay: Figures, stores: StoreFigures, observer: Figures, started: float,
+        redacted: Redacted,
+    ) -> None:  # fmt: skip
         self._relay, self._stores, self._observer, self._started = relay, stores, observer, started
+        self._redacted = redacted
         registry.register(self)
 
     def collect(self) -> Iterator[Any]:
@@ -83,6 +86,7 @@ class Pulled(Collector):
         observer = self._observer()
         for key, family, text in _OBSERVER:
             yield GaugeMetricFamily(family, text, value=observer.get(key, 0))
+        yield from self._of_redaction()
         yield GaugeMetricFamily("lunaroute_start_time_seconds", "When the server began.", value=self._started)
         build = GaugeMetricFamily("lunaroute_build_info", "Always 1.", labels=["version", "python"])
         build.add_metric([__version__, platform.python_version()], 1)
@@ -95,3 +99,16 @@ class Pulled(Collector):
             for store, figures in found.items():
                 family.add_metric([store], figures.get(key, 0))
             yield family
+
+    def _of_redaction(self) -> Iterator[Any]:
+        counts, failed = self._redacted()
+        redacted = CounterMetricFamily(
+            "lunaroute_redacted_values",
+            "Values that were taken out of what was recorded, also where one came again with a history.",
+            labels=["place", "kind"],
+        )
+        for place_and_kind, count in sorted(counts.items()):
+            redacted.add_metric(place_and_kind, count)
+        yield redacted
+        text = "Texts that were not kept because they could not be looked through."
+        yield CounterMetricFamily("lunaroute_redaction_failures", text, value=failed)
