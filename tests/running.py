@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from lunaroute.stores import queries
+from lunaroute.stores import queries, schema
 from lunaroute.stores.readonly import Connection
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -165,8 +165,8 @@ class Running:
         while True:
             try:
                 connection = sqlite3.connect(f"file:{self.data}/sessions.db?mode=ro", uri=True)
-                if connection.execute("PRAGMA user_version").fetchone()[0]:
-                    break
+                if connection.execute("PRAGMA user_version").fetchone()[0] == schema.VERSION:
+                    break  # between two migrations it has only some of its tables
                 connection.close()
             except sqlite3.OperationalError:
                 if self.process is None or self.process.poll() is not None or time.monotonic() > end:

@@ -19,11 +19,12 @@ import contextlib
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 
+from lunaroute.stores import sums
+
 HOUR_NS = 3_600_000_000_000
 EDGES = tuple(0.01 * 2 ** (step / 2) for step in range(56))  # 10 us to half an hour
 ALL = 0  # the series that all are together, so that charts of everything read few rows
 
-_PAID = "e.kind IN ('compaction', 'prewarm', 'probe', 'title', 'turn')"
 SUMS: dict[str, str] = {
     "requests": "1",
     "ok": "e.state = 'ok'",
@@ -37,12 +38,11 @@ SUMS: dict[str, str] = {
     "cache_write_tokens": "ifnull(e.cache_write_tokens, 0)",
     "output_tokens": "ifnull(e.output_tokens, 0)",
     "thinking_tokens": "ifnull(e.thinking_tokens, 0)",
-    "usage_unknown": f"ifnull(e.usage_state = 'unknown' AND {_PAID}, 0)",
+    "usage_unknown": sums.USAGE_UNKNOWN,
     "cost_usd": "ifnull(e.cost_usd, 0.0)",
     "equivalent_usd": "CASE WHEN e.cost_kind IS NOT NULL AND e.cost_kind != 'api' THEN ifnull(e.cost_usd, 0.0) "
     "ELSE 0.0 END",
-    "cost_unknown": f"ifnull(e.cost_usd IS NULL AND {_PAID} AND ifnull(e.status, 0) < 400 "
-    "AND ifnull(e.status, 0) != 101, 0)",
+    "cost_unknown": sums.COST_UNKNOWN,
     "tool_calls": "ifnull(e.tool_calls, 0)",
     "duration_ms": "ifnull(e.duration_ms, 0.0)",
     "firsts": "e.first_content_ms IS NOT NULL",
@@ -97,8 +97,8 @@ def _search(value: str, low: int, high: int) -> str:
 
 def sums_of(unit_ns: int) -> str:
     """hour (or whatever unit), model, client, provider and SUMS of what began from ?1 on and before ?2."""
-    sums = ", ".join(f"sum({sql})" for sql in SUMS.values())
-    return f"SELECT {_GROUPED.format(unit=unit_ns)}, {sums} {_COUNTED} GROUP BY 1, 2, 3, 4"
+    each = ", ".join(f"sum({sql})" for sql in SUMS.values())
+    return f"SELECT {_GROUPED.format(unit=unit_ns)}, {each} {_COUNTED} GROUP BY 1, 2, 3, 4"
 
 
 def times_of(kind: str, unit_ns: int) -> str:

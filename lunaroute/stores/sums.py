@@ -38,7 +38,12 @@ def unknowns(kind: str | None, status: int | None, usage_state: str, cost_usd: f
     return int(silent), int(priced and (cost_usd is None or usage_state in LEAST))
 
 
-# CASE ends at what is nearly always so
+# of one row; CASE ends at what is nearly always so
+USAGE_UNKNOWN = f"CASE e.usage_state WHEN '{COMPLETE}' THEN 0 WHEN '{FEES}' THEN 0 ELSE {_BILLED} END"
+COST_UNKNOWN = (
+    f"CASE WHEN e.cost_usd IS NOT NULL AND e.usage_state = '{COMPLETE}' THEN 0 "
+    f"WHEN e.cost_usd IS NULL OR e.usage_state IN {_among(LEAST)} THEN {_BILLED} ELSE 0 END"
+)
 FEW: Mapping[str, str] = {
     "requests": "count(*)",
     "ended": "count(e.duration_ms)",
@@ -49,9 +54,8 @@ FEW: Mapping[str, str] = {
     "cost_usd": "sum(e.cost_usd)",
     "least_kind": "min(e.cost_kind)",
     "most_kind": "max(e.cost_kind)",
-    "cost_unknown": f"sum(CASE WHEN e.cost_usd IS NOT NULL AND e.usage_state = '{COMPLETE}' THEN 0 "
-    f"WHEN e.cost_usd IS NULL OR e.usage_state IN {_among(LEAST)} THEN {_BILLED} ELSE 0 END)",
-    "usage_unknown": f"sum(CASE e.usage_state WHEN '{COMPLETE}' THEN 0 WHEN '{FEES}' THEN 0 ELSE {_BILLED} END)",
+    "cost_unknown": f"sum({COST_UNKNOWN})",
+    "usage_unknown": f"sum({USAGE_UNKNOWN})",
     "duration_ms": "sum(e.duration_ms)",
 }
 MANY: Mapping[str, str] = {
