@@ -6,7 +6,12 @@ Must not keep the credential: the digest is the only thing that leaves here.
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
 
+from lunaroute.errors import LunaRouteError
+from lunaroute.folders import open_private
 from lunaroute.observe.heads import Head
 
 API, SUBSCRIPTION = "api", "api_equivalent"
@@ -27,3 +32,19 @@ def account(head: Head, key: bytes) -> str | None:
     if not said:
         return None
     return hashlib.blake2b(said.encode("utf-8", "replace"), key=key, digest_size=8, person=b"account").hexdigest()
+
+
+def kept_key(path: Path, warn: Callable[[str], None]) -> bytes:
+    """The key by which accounts are told apart, the same from run to run; without a file only for this run."""
+    try:
+        with os.fdopen(open_private(path, os.O_RDWR | os.O_CREAT), "r+b") as file:
+            key = file.read(64)
+            if len(key) != 32:
+                key = os.urandom(32)
+                file.seek(0)
+                file.truncate()
+                file.write(key)
+        return key
+    except (OSError, LunaRouteError) as error:
+        warn(f"{path} cannot be kept ({error}); accounts look new after each start")
+        return os.urandom(32)

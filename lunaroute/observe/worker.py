@@ -20,7 +20,7 @@ from typing import Any, Protocol, TypeVar
 
 from lunaroute._fast.ring import Reader
 from lunaroute.errors import LunaRouteError, StoreError
-from lunaroute.observe import billing, errand, quiet
+from lunaroute.observe import account, billing, errand, quiet
 from lunaroute.observe.answers import Answers, Place
 from lunaroute.observe.capture import Allowance
 from lunaroute.observe.control import Control
@@ -36,7 +36,6 @@ from lunaroute.observe.pricing import Prices
 from lunaroute.observe.sink import Sink, settled, weight
 from lunaroute.observe.threads import Threads
 from lunaroute.records import Exchange, Json, Record
-from lunaroute.stores.files import open_private
 from lunaroute.stores.jsonl import JsonlStore
 from lunaroute.stores.orders import Orders
 from lunaroute.stores.sqlite import Resume, SqliteStore
@@ -138,7 +137,7 @@ class Worker:
                 seen=Seen(self._asked_store(lambda store, session: store.last_turn(session))),
                 threads=Threads(self._asked_store(lambda store, digest: store.thread(digest))),
                 answers=Answers(self._place),
-                account_key=self._account_key(),
+                account_key=account.kept_key(Path(start["home"]) / "account.key", self._warn),
                 price=self._fill,
                 gaps=self._gaps,
                 session=self._redactor.session,
@@ -279,22 +278,6 @@ class Worker:
             raise StoreError(f"recording fails at the moment ({reasons}); nothing was done")
         return (yield from self._orders.carry_out(order))
 
-    def _account_key(self) -> bytes:
-        """The key by which accounts are told apart, the same from run to run; without a file only for this run."""
-        path = Path(self._start["home"]) / "account.key"
-        try:
-            with os.fdopen(open_private(path, os.O_RDWR | os.O_CREAT), "r+b") as file:
-                key = file.read(64)
-                if len(key) != 32:
-                    key = os.urandom(32)
-                    file.seek(0)
-                    file.truncate()
-                    file.write(key)
-            return key
-        except (OSError, StoreError) as error:
-            self._warn(f"{path} cannot be kept ({error}); accounts look new after each start")
-            return os.urandom(32)
-
     def _store_figures(self) -> dict[str, dict[str, float]]:
         return {
             sink.store.name: {
@@ -358,14 +341,7 @@ class Worker:
 
     def _hand_in(self, order: Json) -> Json:
         """An order of the pages, given at our own desk as a command would; waits until it is carried out."""
-        connection = errand.connect(self._desk.path) if self._desk is not None else None
-        if connection is None:
-            raise StoreError("the database is not ours to change; the server's log says why")
-        with connection:
-            answer = errand.hand_in(connection, order, lambda done, total: None)
-        if answer is None:
-            raise StoreError("the recorder is just ending; try again in a moment")
-        return answer
+        return errand.hand_in_at(self._desk.path if self._desk is not None else None, order)
 
     # --- what the relay asks ---------------------------------------------------------------------------
     def status(self) -> Json:
