@@ -209,7 +209,9 @@ class Bench:
         session = f"/sessions/{found[0]['session_id']}"
         last = json.loads(_get(f"{ui}/api{session}"))["transcript"]["turns"][-1]["row"]["id"]
         exchange = [f"/exchanges/{last}{view}" for view in ("", "?view=request", "?view=response")]
-        return ["/", "/?q=word", session, f"/api{session}", *exchange, f"/api/exchanges/{last}", "/api/stats", "/status"]
+        pages = ["/", "/?range=30d", "/sessions?q=word", "/analytics", session, f"{session}/timeline"]
+        pages += [f"{session}/turns", f"/api{session}", *exchange, f"/api/exchanges/{last}"]
+        return [*pages, "/api/stats", "/settings"]
 
     def memory(self) -> None:
         connections, slow = (100, 50) if self.quick else (1000, 500)

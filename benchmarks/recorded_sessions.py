@@ -1,14 +1,21 @@
-"""A database of 100,000 exchanges as the real store writes it, made once and kept beside the test's other caches."""
+"""A database of 100,000 exchanges as the real store writes it, and one of ten times that: made once and kept.
+
+The large one (100,000 sessions, 1,000,000 exchanges) is ten copies of a small one within the file, seconds after the
+one before, with names of its own: rows, packs and the search index are those that the store would have written.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import random
+import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from lunaroute.records import Attempt, Exchange, Split, State, Text, Timings, ToolCall, ToolResult, Usage
 from lunaroute.stores.sqlite import SqliteStore
+from lunaroute.stores.upkeep import Keep
 
 EXCHANGES = 100_000
 EACH = 40  # of a session
@@ -27,8 +34,8 @@ _CLIENTS = ("claude-code", "codex", "opencode")
 _TOOLS = ("Bash", "Read", "Edit", "Grep", "Write", "WebFetch")
 
 
-def made(path: Path) -> Path:
-    """The database at `path`, made where it is not there whole."""
+def made(path: Path, each: int = EACH, exchanges: int = EXCHANGES, end: datetime | None = None) -> Path:
+    """The database at `path`, made where it is not there whole. each: exchanges of a session; end: of the last one."""
     whole = path.with_suffix(".whole")
     if whole.exists():
         return path
@@ -37,27 +44,98 @@ def made(path: Path) -> Path:
     store.open()
     try:
         batch: list[Exchange] = []
-        for exchange in _exchanges():
+        for exchange in _exchanges(each, exchanges, end):
             batch.append(exchange)
             if len(batch) == BATCH:
                 store.write(batch)
                 batch = []
         store.write(batch)
+        if end is not None:
+            roll(store, end)
     finally:
         store.close()
     whole.touch()
     return path
 
 
-def _exchanges() -> Iterator[Exchange]:
+def roll(store: SqliteStore, end: datetime) -> None:
+    """Sum the hours, as the upkeep of a server that ran all that time would have."""
+    for _ in store.tend_steps(end.timestamp() + 3600, Keep()):
+        pass
+
+
+COPIES = 10
+NAME_LENGTH = 34  # of a session that is no copy
+_RENAMED = {
+    "exchanges": ("id", "session_id"),
+    "sessions": ("session_id", "parent_session_id"),
+    "tool_calls": ("session_id",),
+}
+_NUMBERED = {"exchanges": ("row",), "packs": ("exchange", "base"), "attempts": ("exchange",),
+             "tool_calls": ("exchange", "result_exchange")}  # fmt: skip
+_TIMES = ("started_ns", "called_ns")
+
+
+def large(path: Path, end: datetime, base: int = EXCHANGES, copies: int = COPIES) -> Path:
+    """`copies` times `base` exchanges, ten in a session: all of it within the 30 days before `end`."""
+    whole = path.with_suffix(".whole")
+    if whole.exists():
+        return path
+    made(path, each=10, exchanges=base, end=end)  # the text of its exchanges does not depend on the moment
+    whole.unlink()
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("BEGIN")
+        for copy in range(1, copies):
+            for table in ("exchanges", "sessions", "packs", "attempts", "tool_calls"):
+                _copy(db, table, copy, base)
+            _index(db, copy, base)
+        db.execute("COMMIT")
+    store = SqliteStore(path, warn=print)
+    store.open()
+    try:
+        roll(store, end)
+    finally:
+        store.close()
+    whole.touch()
+    return path
+
+
+def _copy(db: sqlite3.Connection, table: str, copy: int, base: int) -> None:
+    columns = [row[1] for row in db.execute(f"PRAGMA table_info({table})")]
+    made = []
+    for column in columns:
+        if column in _RENAMED.get(table, ()):
+            made.append(f"{column} || '-{copy}'")
+        elif column in _NUMBERED.get(table, ()):
+            made.append(f"CASE WHEN {column} = 0 THEN 0 ELSE {column} + {copy * base} END")
+        elif column in _TIMES:
+            made.append(f"{column} + {copy * 2_000_000_000}")
+        elif column == "thread":
+            made.append("NULL")
+        else:
+            made.append(f'"{column}"')
+    first = f"{_NUMBERED[table][0]} <= {base}" if table in _NUMBERED else f"length(session_id) = {NAME_LENGTH}"
+    db.execute(f"INSERT INTO {table} SELECT {', '.join(made)} FROM {table} WHERE {first}")
+
+
+def _index(db: sqlite3.Connection, copy: int, base: int) -> None:
+    for exchange in _exchanges(10, base, None):
+        words = "\n".join(text.text for text in exchange.texts)
+        number = int(exchange.id.rpartition("-")[2]) + 1 + copy * base
+        db.execute("INSERT INTO search (rowid, text) VALUES (?, ?)", (number, words))
+
+
+def _exchanges(each: int, count: int, end: datetime | None) -> Iterator[Exchange]:
+    """Three minutes apart from START on, or all within the 30 days before `end`."""
     luck = random.Random(4)
-    for number in range(EXCHANGES):
-        session, sequence = divmod(number, EACH)
-        yield _exchange(number, session, sequence + 1, luck)
+    start = START if end is None else end - timedelta(days=30)
+    apart = timedelta(minutes=3) if end is None else timedelta(days=30) / count
+    for number in range(count):
+        session, sequence = divmod(number, each)
+        yield _exchange(number, session, sequence + 1, start + apart * number, luck)
 
 
-def _exchange(number: int, session: int, sequence: int, luck: random.Random) -> Exchange:
-    moment = START + timedelta(minutes=3 * number)
+def _exchange(number: int, session: int, sequence: int, moment: datetime, luck: random.Random) -> Exchange:
     ns = int(moment.timestamp() * 1e9)
     name = f"{session:06x}-5f3c-4b1e-9a77-{session:012x}"
     model, client = _MODELS[session % 4], _CLIENTS[session % 3]

@@ -23,7 +23,7 @@ from lunaroute import logs, tap
 from lunaroute._fast import relay
 from lunaroute._fast.ring import Writer
 from lunaroute._fast.slice import lengthen
-from lunaroute.config import Loaded, plain
+from lunaroute.config import Loaded, flat, plain
 from lunaroute.errors import StartError
 from lunaroute.probe import base_url, occupant
 from lunaroute.proxy.downstream import Downstream
@@ -214,6 +214,7 @@ class Server:
     def _start_message(self) -> dict[str, Any]:
         return {
             "config": plain(self.config),
+            "settings": [[key, value, self.loaded.origins[key]] for key, value in flat(plain(self.config)).items()],
             "secrets": self.loaded.secrets,
             "access_tokens": self.config.access_tokens,
             "pii_key": self.config.session_recording.pii.key,

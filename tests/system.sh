@@ -11,6 +11,7 @@ ksh:ksh:ksh
 dash:dash:dash
 fish:fish:fish
 jq:jq:jq
+curl:curl:curl
 git:git:git
 ps:procps:
 npm:npm:node

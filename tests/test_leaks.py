@@ -203,10 +203,10 @@ def pages(luna: Running) -> Iterator[tuple[str, bytes]]:
     """Everything that its two ports serve: the endpoints, and each page reached by a link from the first."""
     for path in ("/", "/healthz", "/readyz", "/metrics"):
         yield f"proxy {path}", luna.get(path)[1]
-    waiting, seen = ["/", "/metrics", "/status", "/api", "/api/sessions", "/api/status", "/nothing"], set()
+    waiting, seen = ["/", "/metrics", "/settings", "/api", "/api/sessions", "/api/status", "/nothing"], set()
     while waiting:
         path = waiting.pop()
-        if path in seen or path.startswith("/static/"):
+        if path in seen or path.startswith(("/static/", "/api/live")):  # the second one never ends
             continue
         seen.add(path)
         body = luna.get(path, luna.ui_url)[1]

@@ -21,6 +21,7 @@ COMMANDS: Commands = {
     "doctor": ("doctor", "doctor", "Check whether traffic flows; say what to do where it does not."),
     "sessions": ("sessions", "sessions", "List, read, search, export, delete and import what was recorded."),
     "stats": ("stats", "stats", "Sum up what was recorded: tokens, tools, times, cost."),
+    "ui": ("ui", "ui", "Show the web UI over a database that is there, without a server."),
     "verify": ("verify", "verify", "Compare what is kept with what went over the wire; check the database."),
     "prune": ("prune", "prune", "Delete now what retention would delete, or say what that is."),
     "pii": ("pii", "pii", "See what is redacted; look for what was recorded before; reveal a token."),

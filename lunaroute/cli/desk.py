@@ -6,10 +6,6 @@ Must not know what is ordered (stores/orders.py does). Imports nothing heavy bef
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import socket
-import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +16,6 @@ import click
 
 from lunaroute.cli.options import fail
 from lunaroute.errors import LunaRouteError, StoreError
-from lunaroute.folders import private_folder
 
 if TYPE_CHECKING:
     from lunaroute.config import Loaded
@@ -34,7 +29,6 @@ Json = dict[str, Any]
 Tell = Callable[[int, int], None]
 WAIT_S = 10.0  # for another command, or for a server that is just starting
 POLL_S = 0.1
-MAX_ANSWER = 16 * 1024 * 1024
 ORDER_BYTES = 256 * 1024  # of one order: longer lists are several
 INTERRUPTED = 130
 _HINTS = {
@@ -97,6 +91,7 @@ def progress(title: str) -> Iterator[Tell]:
 
 def ask(loaded: Loaded, order: Json, tell: Tell) -> Json:
     """Have it done and return the answer; raises LunaRouteError."""
+    from lunaroute.observe import errand
     from lunaroute.observe.desk import desk_path
     from lunaroute.stores.sqlite import InUse
 
@@ -104,10 +99,10 @@ def ask(loaded: Loaded, order: Json, tell: Tell) -> Json:
     path = desk_path(loaded.home, database)
     end = time.monotonic() + WAIT_S
     while True:
-        connection = _connect(path)
+        connection = errand.connect(path)
         if connection is not None:
             with connection:
-                answer = _at_desk(connection, order, tell)
+                answer = errand.hand_in(connection, order, tell)
             if answer is not None:
                 return answer
             if time.monotonic() > end:
@@ -128,55 +123,6 @@ def ask(loaded: Loaded, order: Json, tell: Tell) -> Json:
 def onward(tell: Tell, before: int, whole: int) -> Tell:
     """Progress of one order among several."""
     return lambda done, total: tell(before + done, whole)
-
-
-# --- at the desk --------------------------------------------------------------------------------------------
-def _connect(path: Path) -> socket.socket | None:
-    """A connection to the desk; None where nobody is there."""
-    from lunaroute.observe.desk import is_ours
-
-    try:
-        found = path.lstat()
-    except OSError:
-        return None
-    private_folder(path.parent)
-    if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.geteuid():
-        raise StoreError(f"{path} is not a socket of your own; remove it")
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        connection.connect(str(path))
-    except OSError:
-        connection.close()
-        return None
-    if not is_ours(connection):
-        connection.close()
-        raise StoreError(f"{path} is answered by a process of another user; remove it")
-    return connection
-
-
-def _at_desk(connection: socket.socket, order: Json, tell: Tell) -> Json | None:
-    """The answer; None where the other end went away without a word: it was just ending, or had too many to serve."""
-    gone = StoreError("the server ended before it had done all; what was done is kept: run the command again")
-    begun = False
-    try:
-        connection.sendall(json.dumps(order).encode() + b"\n")
-        with connection.makefile("rb") as lines:
-            while line := lines.readline(MAX_ANSWER):
-                said: Any = json.loads(line)
-                begun = True
-                if "error" in said:
-                    raise StoreError(str(said["error"]))
-                if "ok" in said:
-                    answer: Json = said["ok"]
-                    return answer
-                tell(int(said["done"]), int(said["total"]))
-    except OSError:
-        pass
-    except (ValueError, TypeError, KeyError):
-        raise gone from None
-    if begun:
-        raise gone
-    return None
 
 
 # --- without a server ---------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lunaroute.cli.options import fail, settings
-from lunaroute.stores import queries
+from lunaroute.stores import filters, queries
 from lunaroute.stores.readonly import BadQuestion, Connection, NotFound, QueryError
 from lunaroute.stores.rows import ExchangeRow, SessionFilter, SessionRow
 
@@ -83,7 +83,7 @@ _FILTERS = (
     click.option("--provider", metavar="NAME", help="Sent to this provider."),
     click.option("--client", metavar="NAME", help="From this client, for instance claude-code or codex."),
     click.option("--project", metavar="FOLDER", help="Of this folder, or a folder whose path ends so."),
-    click.option("--state", type=click.Choice(queries.STATES), help="With an exchange in this state."),
+    click.option("--state", type=click.Choice(filters.STATES), help="With an exchange in this state."),
     click.option("--min-cost", metavar="USD", type=float, help="Of a session that cost at least so much."),
     click.option("--tool", metavar="NAME", help="Of a session in which this tool was called."),
 )
@@ -111,7 +111,7 @@ def moments(since: str | None, until: str | None) -> tuple[str | None, str | Non
 
 def _moment(text: str | None, name: str, now: datetime) -> str | None:
     try:
-        return queries.since(text, now) if text else None
+        return filters.since(text, now) if text else None
     except BadQuestion as error:
         raise click.BadParameter(str(error), param_hint=name) from None
 

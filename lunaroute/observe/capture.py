@@ -136,6 +136,12 @@ class Capture:
             self._joined = 1
         return self._pieces[0] if self._pieces else b""
 
+    def peek(self) -> bytes:
+        """The same for another thread than the one that feeds: nothing is joined or moved. While a frame is being made
+        what goes into it may be there twice; the next look is right again."""
+        frames, pieces = list(self._frames), list(self._pieces)
+        return b"".join([*map(zstandard.decompress, frames), *pieces])
+
     def rest(self) -> None:
         """Nothing is expected for a while: a large body is kept compressed, and its room given back."""
         if self._held > REST_BYTES:

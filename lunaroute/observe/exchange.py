@@ -264,6 +264,11 @@ class Pending:
         """Whether the answer has told its own end."""
         return self._reader.facts.done
 
+    def so_far(self, with_request: bool) -> tuple[str, bytes, bytes]:
+        """Dialect, request (masked when it was read) and what has come of the answer: for another thread to look at."""
+        request = self.request.peek() if with_request and self.told else b""
+        return self.dialect, request, self._mask.again().body(self.response.peek())
+
     # --- records ---------------------------------------------------------------------------------------
     def requested(self) -> Exchange:
         """The record of the request as it is now."""

@@ -98,6 +98,10 @@ class Mask:
             self._known, self._needles = known, _ordered((*known, *self._own)) if self._own else known
         return self._needles
 
+    def again(self) -> Mask:
+        """The same for another thread."""
+        return Mask(self._masker, self._own)
+
     def body(self, data: bytes) -> bytes:
         """The bytes without any secret."""
         for needle in self._all():

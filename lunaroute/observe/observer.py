@@ -99,6 +99,18 @@ class Observer:
             self._answer(exchange, pending, kind, time_ns, payload)
         return []
 
+    def running(self, ident: str, with_request: bool) -> tuple[str, bytes, bytes] | None:
+        """What there is of an exchange that goes on (see Pending.so_far). Any thread may ask: nothing is changed."""
+        boot, _, place = ident.partition("-")
+        number, _, turn = place.partition("-")
+        if boot != self._context.boot_id or not (number.isascii() and number.isdigit() and len(number) < 20):
+            return None
+        pending = self._open.get(int(number))
+        if turn:
+            tunnel = self._tunnels.get(int(number))
+            pending = tunnel.turn(ident) if tunnel is not None else None
+        return pending.so_far(with_request) if pending is not None else None
+
     def discard(self, exchange: int) -> None:
         """Forget an exchange whose rebuilding failed."""
         self._open.pop(exchange, None)

@@ -71,6 +71,10 @@ class Tunnel:
     def __repr__(self) -> str:
         return f"<Tunnel {self._handshake.id} turn {self._count}, {len(self._turns)} open>"
 
+    def turn(self, ident: str) -> Pending | None:
+        """A turn that has not ended; may be asked by another thread."""
+        return next((turn for turn in list(self._turns) if turn.id == ident), None)
+
     def from_client(self, data: bytes, time_ns: int) -> list[Record]:
         """Bytes of the client."""
         records: list[Record] = []

@@ -20,7 +20,7 @@ from typing import Any, Protocol, TypeVar
 
 from lunaroute._fast.ring import Reader
 from lunaroute.errors import LunaRouteError, StoreError
-from lunaroute.observe import billing, quiet
+from lunaroute.observe import billing, errand, quiet
 from lunaroute.observe.capture import Allowance
 from lunaroute.observe.control import Control
 from lunaroute.observe.desk import Desk, desk_path
@@ -275,7 +275,9 @@ class Worker:
             return
         try:
             from lunaroute.ui import server
+            from lunaroute.ui.source import Setting
 
+            settings = [Setting(*each) for each in self._start.get("settings", ())]
             self._ui = server.start(
                 Path(self._config["session_recording"]["sqlite"]["path"]),
                 ui["host"],
@@ -284,6 +286,9 @@ class Worker:
                 metrics=self._metrics.text,
                 allowed_hosts=list(self._config.get("allowed_hosts", ())),
                 access_tokens=list(self._start.get("access_tokens", ())),
+                settings=lambda: settings,
+                running=self._observer.running,
+                order=self._hand_in,
             )
         except OSError as error:
             where = f"{ui['host']}:{ui['port']}"
@@ -294,6 +299,17 @@ class Worker:
             self._ui_error = f"the web UI could not start: {type(error).__name__}: {error}"
         if self._ui_error:
             self._warn(self._ui_error)
+
+    def _hand_in(self, order: Json) -> Json:
+        """An order of the pages, given at our own desk as a command would; waits until it is carried out."""
+        connection = errand.connect(self._desk.path) if self._desk is not None else None
+        if connection is None:
+            raise StoreError("the database is not ours to change; the server's log says why")
+        with connection:
+            answer = errand.hand_in(connection, order, lambda done, total: None)
+        if answer is None:
+            raise StoreError("the recorder is just ending; try again in a moment")
+        return answer
 
     # --- what the relay asks ---------------------------------------------------------------------------
     def status(self) -> Json:

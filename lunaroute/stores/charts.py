@@ -1,23 +1,25 @@
 """What charts are drawn from: sums and percentiles over stretches of time, by model, client, provider and tool.
 
-Read-only. Over hours from what the database keeps summed, and from the exchanges themselves where it does not (the last
-hours, and those that changed, see stores/hourly.py); over minutes, for stretches of a few hours, all from the exchanges.
-Must not know how a chart looks, nor zones of time: edges are nanoseconds since 1970.
+Read-only. Over hours from what the database keeps summed, and from the exchanges themselves where it does not (the
+last hours, and those that changed, see stores/hourly.py); over minutes, for stretches of a few hours, all from the
+exchanges. Must not know how a chart looks, nor zones of time: edges are nanoseconds since 1970.
 """
 
 from __future__ import annotations
 
 import bisect
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
 from lunaroute.stores import hourly
-from lunaroute.stores.hourly import EDGES, HOUR_NS, SUMS, TIMES, TOOL_SUMS
+from lunaroute.stores.hourly import ALL, EDGES, HOUR_NS, SUMS, TIMES, TOOL_SUMS
 from lunaroute.stores.readonly import Connection
 
 MINUTE_NS = 60_000_000_000
+FIRST = "first"  # of TIMES: the one that is drawn over time
 SERIES_LIMIT = 2_000  # models, clients and providers together: beyond this the rarest are left out of the tables
 TOOLS_LIMIT = 200
 
@@ -28,7 +30,8 @@ class Sums(msgspec.Struct, kw_only=True):
     """What a set of exchanges comes to. fresh_tokens: input that no cache had, nor took. limited: answers 429 and 529.
 
     equivalent_usd: the part of cost_usd that a subscription has paid. usage_unknown, cost_unknown: exchanges that are
-    not in the tokens or dollars. spoken_*: tokens and time of answers whose speed is known.
+    not in the tokens or dollars. first_ms: up to the first content, of `firsts` answers. spoken_*: tokens and time of
+    answers whose speed is known.
     """
 
     requests: int = 0
@@ -47,6 +50,8 @@ class Sums(msgspec.Struct, kw_only=True):
     cost_unknown: int = 0
     tool_calls: int = 0
     duration_ms: float = 0.0
+    firsts: int = 0
+    first_ms: float = 0.0
     spoken_tokens: int = 0
     spoken_ms: float = 0.0
 
@@ -83,6 +88,11 @@ class Sums(msgspec.Struct, kw_only=True):
     def known_cost(self) -> float | None:
         """cost_usd, or None where there is none because nobody knows one."""
         return None if self.cost_usd <= 0 and self.cost_unknown else self.cost_usd
+
+    @property
+    def average_first_ms(self) -> float | None:
+        """Time to the first content."""
+        return self.first_ms / self.firsts if self.firsts else None
 
     @property
     def speed(self) -> float | None:
@@ -147,17 +157,13 @@ class ToolSums(msgspec.Struct, kw_only=True):
 
 
 class Charted(msgspec.Struct, kw_only=True):
-    """One stretch: sums by column, by series and in all; counted times by kind and column, and by kind and series."""
+    """One stretch: sums by column, by series and in all; times, counted by kind; firsts: those of `first` by column."""
 
     columns: list[Sums]
     series: list[tuple[Names, Sums]]
     total: Sums
-    times: dict[str, list[Counts]]
-    times_of: dict[tuple[str, Names], Counts]
-
-    def all_times(self, kind: str) -> Counts:
-        """Of the whole stretch."""
-        return sum(self.times[kind], Counter())
+    times: dict[str, Counts]
+    firsts: list[Counts]
 
     def by(self, name: str) -> list[tuple[str, Sums]]:
         """By model, client or provider: the dearest first, then those that used most."""
@@ -165,13 +171,6 @@ class Charted(msgspec.Struct, kw_only=True):
         for names, sums in self.series:
             found.setdefault(getattr(names, name), Sums()).add(sums)
         return sorted(found.items(), key=lambda each: (-each[1].cost_usd, -each[1].prompt_tokens, -each[1].requests))
-
-    def times_by(self, kind: str, name: str) -> dict[str, Counts]:
-        found: dict[str, Counts] = {}
-        for (known, names), counts in self.times_of.items():
-            if known == kind:
-                found.setdefault(getattr(names, name), Counter()).update(counts)
-        return found
 
 
 def quantile(counts: Counts, share: float) -> float | None:
@@ -190,25 +189,61 @@ def quantile(counts: Counts, share: float) -> float | None:
     return EDGES[-1]
 
 
-def charted(db: Connection, stretch: Stretch, wanted: Wanted | None = None, by_series: bool = False) -> Charted:
-    """Everything of a stretch. by_series: its times by model, client and provider, too. Ask within one snapshot."""
-    found = Charted(
-        columns=[Sums() for _ in stretch.edges[1:]],
-        series=[],
-        total=Sums(),
-        times={kind: [Counter() for _ in stretch.edges[1:]] for kind in TIMES},
-        times_of={},
-    )
-    of_series: dict[Names, Sums] = {}
-    known = _series(db, wanted)
+def charted(db: Connection, stretch: Stretch, wanted: Wanted | None = None) -> Charted:
+    """Everything of a stretch. Ask within one snapshot."""
+    adding = _Adding(stretch)
     spans = _spans(db, stretch)
-    _add_rolled(db, stretch, spans, known, wanted, found, of_series, by_series)
+    if spans.rolled is not None:
+        _add_rolled(db, spans.rolled, spans.stale, wanted, adding)
     for span in spans.direct:
-        _add_direct(db, stretch, span, wanted, found, of_series, by_series)
-    found.series = sorted(of_series.items(), key=lambda each: -each[1].requests)[:SERIES_LIMIT]
-    for each in found.columns:
-        found.total.add(each)
-    return found
+        _add_direct(db, span, wanted, adding)
+    return adding.whole()
+
+
+class _Adding:
+    """Sums on their way. Rows of figures are added as they come, structs are made of them at the end."""
+
+    def __init__(self, stretch: Stretch) -> None:
+        self.unit = stretch.unit
+        self._edges = stretch.edges
+        self._places: dict[int, int] = {}
+        self._columns: list[list[float]] = [[0] * len(SUMS) for _ in stretch.edges[1:]]
+        self._series: dict[Names, list[float]] = {}
+        self._times: dict[str, Counts] = {kind: Counter() for kind in TIMES}
+        self._firsts: list[Counts] = [Counter() for _ in stretch.edges[1:]]
+
+    def column(self, unit: int) -> int:
+        """The column that a unit belongs to: the one it begins in (the first, where that is before all)."""
+        place = self._places.get(unit)
+        if place is None:
+            found = bisect.bisect_right(self._edges, unit * self.unit) - 1
+            place = self._places[unit] = min(max(found, 0), len(self._columns) - 1)
+        return place
+
+    def to_column(self, unit: int, figures: Iterable[float]) -> None:
+        place = self.column(unit)
+        self._columns[place] = [one + more for one, more in zip(self._columns[place], figures, strict=True)]
+
+    def to_series(self, names: Names, figures: Iterable[float]) -> None:
+        known = self._series.get(names, [0] * len(SUMS))
+        self._series[names] = [one + more for one, more in zip(known, figures, strict=True)]
+
+    def time(self, kind: str, bucket: int, count: int) -> None:
+        self._times[kind][bucket] += count
+
+    def first(self, unit: int, bucket: int, count: int) -> None:
+        self._firsts[self.column(unit)][bucket] += count
+
+    def whole(self) -> Charted:
+        series = [(names, _sums(figures)) for names, figures in self._series.items()]
+        series.sort(key=lambda each: -each[1].requests)
+        return Charted(
+            columns=[_sums(figures) for figures in self._columns],
+            series=series[:SERIES_LIMIT],
+            total=_sums([sum(figures) for figures in zip(*self._columns, strict=True)]),
+            times=self._times,
+            firsts=self._firsts,
+        )
 
 
 class _Spans(msgspec.Struct):
@@ -229,8 +264,7 @@ def _spans(db: Connection, stretch: Stretch) -> _Spans:
 def _hours(db: Connection, first: int, end: int) -> _Spans:
     until = min(max(int(db.value("SELECT until FROM rolled") or 0), first), end)
     stale = [
-        row[0]
-        for row in db.rows("SELECT hour FROM stale WHERE hour >= ? AND hour < ? ORDER BY hour", [first, until])
+        row[0] for row in db.rows("SELECT hour FROM stale WHERE hour >= ? AND hour < ? ORDER BY hour", [first, until])
     ]
     direct: list[tuple[int, int]] = []
     for hour in stale:
@@ -266,76 +300,50 @@ def _fits(names: Names, wanted: Wanted | None) -> bool:
     )
 
 
-def _column(stretch: Stretch, unit: int) -> int:
-    """The column that a unit belongs to: the one it begins in (the first, where that is before all)."""
-    place = bisect.bisect_right(stretch.edges, unit * stretch.unit) - 1
-    return min(max(place, 0), len(stretch.edges) - 2)
-
-
-def _sums(values: Any) -> Sums:
+def _sums(values: Iterable[Any]) -> Sums:
     return Sums(**dict(zip(SUMS, values, strict=True)))
 
 
 def _add_rolled(
-    db: Connection,
-    stretch: Stretch,
-    spans: _Spans,
-    known: dict[int, Names],
-    wanted: Wanted | None,
-    found: Charted,
-    of_series: dict[Names, Sums],
-    by_series: bool,
+    db: Connection, hours: tuple[int, int], stale: list[int], wanted: Wanted | None, adding: _Adding
 ) -> None:
-    if spans.rolled is None:
-        return
-    where = f"WHERE hour >= ? AND hour < ?{_not_stale(spans.stale)}"
-    if wanted:
-        where += f" AND series IN ({', '.join(map(str, known))})"
+    known = _series(db, wanted)
+    inside = f"hour >= ? AND hour < ?{_not_stale(stale)}"
+    numbers = ", ".join(map(str, known))
+    of_all = f"series IN ({numbers}) AND {inside}" if wanted else f"series = {ALL} AND {inside}"
     sums = ", ".join(f"sum({name})" for name in SUMS)
-    for row in db.rows(f"SELECT hour, {sums} FROM hours {where} GROUP BY hour", spans.rolled):
-        found.columns[_column(stretch, row[0])].add(_sums(tuple(row)[1:]))
-    for row in db.rows(f"SELECT series, {sums} FROM hours {where} GROUP BY series", spans.rolled):
-        if row[0] in known:
-            of_series.setdefault(known[row[0]], Sums()).add(_sums(tuple(row)[1:]))
-    for row in db.rows(
-        f"SELECT hour, kind, bucket, sum(count) FROM tallies {where} GROUP BY hour, kind, bucket", spans.rolled
-    ):
-        if row[1] in found.times:
-            found.times[row[1]][_column(stretch, row[0])][row[2]] += row[3]
-    if not by_series:
-        return
-    for row in db.rows(f"SELECT kind, series, bucket, sum(count) FROM tallies {where} GROUP BY 1, 2, 3", spans.rolled):
-        if row[1] in known:
-            found.times_of.setdefault((row[0], known[row[1]]), Counter())[row[2]] += row[3]
+    for row in db.rows(f"SELECT hour, {sums} FROM hours WHERE {of_all} GROUP BY hour", hours):
+        adding.to_column(row[0], row[1:])
+    of_each = f"SELECT series, {sums} FROM hours WHERE series IN ({numbers}) AND {inside} GROUP BY series"
+    for row in db.rows(of_each, hours):
+        adding.to_series(known[row[0]], row[1:])
+    for kind in TIMES:
+        place = "hour" if kind == FIRST else "0"
+        for row in db.rows(
+            f"SELECT {place}, bucket, sum(count) FROM tallies WHERE {of_all} AND kind = '{kind}' GROUP BY 1, 2", hours
+        ):
+            adding.time(kind, row[1], row[2])
+            if kind == FIRST:
+                adding.first(*row)
 
 
-def _add_direct(
-    db: Connection,
-    stretch: Stretch,
-    span: tuple[int, int],
-    wanted: Wanted | None,
-    found: Charted,
-    of_series: dict[Names, Sums],
-    by_series: bool,
-) -> None:
-    for row in db.rows(hourly.sums_of(stretch.unit), span):
+def _add_direct(db: Connection, span: tuple[int, int], wanted: Wanted | None, adding: _Adding) -> None:
+    for row in db.rows(hourly.sums_of(adding.unit), span):
         names = Names(row[1], row[2], row[3])
         if _fits(names, wanted):
-            sums = _sums(tuple(row)[4:])
-            found.columns[_column(stretch, row[0])].add(sums)
-            of_series.setdefault(names, Sums()).add(sums)
+            adding.to_column(row[0], row[4:])
+            adding.to_series(names, row[4:])
     for kind in TIMES:
-        for row in db.rows(hourly.times_of(kind, stretch.unit), span):
-            names = Names(row[1], row[2], row[3])
-            if _fits(names, wanted):
-                found.times[kind][_column(stretch, row[0])][row[4]] += row[5]
-                if by_series:
-                    found.times_of.setdefault((kind, names), Counter())[row[4]] += row[5]
+        for row in db.rows(hourly.times_of(kind, adding.unit), span):
+            if _fits(Names(row[1], row[2], row[3]), wanted):
+                adding.time(kind, row[4], row[5])
+                if kind == FIRST:
+                    adding.first(row[0], row[4], row[5])
 
 
 def tools(db: Connection, stretch: Stretch, limit: int = TOOLS_LIMIT) -> list[ToolSums]:
-    """By name, the most used first. A call belongs to the hour of its exchange; of a stretch by minutes whole hours count,
-    those that it touches."""
+    """By name, the most used first. A call belongs to the hour of its exchange; of a stretch by minutes the hours count
+    that it touches."""
     spans = _hours(db, stretch.edges[0] // HOUR_NS, -(-stretch.edges[-1] // HOUR_NS))
     found: dict[str, ToolSums] = {}
     counted: dict[str, Counts] = {}

@@ -1,26 +1,27 @@
 """Sums per hour, for charts over a month of a million exchanges: what is summed, and how it is kept (migration 3).
 
-Hours that are over are summed once, by the upkeep (`roll`), so that a record costs nothing more to write. Whatever changes
-rows of such an hour later (a deletion, retention, new prices, an import, an exchange that ran for hours) makes it stale:
-triggers note that in the transaction of the change. Readers (stores/charts.py) sum stale hours, and those that are not
-rolled yet, from the rows; so what they see is always what the rows say.
+Hours that are over are summed once, by the upkeep (`roll`), so that a record costs nothing more to write. Whatever
+changes rows of such an hour later (a deletion, retention, new prices, an import, an exchange that ran for hours)
+makes it stale: triggers note that in the transaction of the change. Readers (stores/charts.py) sum stale hours, and
+those that are not rolled yet, from the rows; so what they see is always what the rows say.
 
 `tallies` count times by their size, for percentiles: bucket n holds what is below EDGES[n] milliseconds and not below
 EDGES[n-1]. An edge is the square root of two times the one before, so a percentile is right within a fifth.
 
-What is counted follows stores/statistics.py: exchanges that have ended and belong to a session, without the handshakes of
-WebSockets. A tool call belongs to the hour in which its exchange began. Must not know what charts are drawn.
+What is counted follows stores/statistics.py: exchanges that have ended and belong to a session, without the
+handshakes of WebSockets. A tool call belongs to the hour in which its exchange began. Must not know what charts are
+drawn.
 """
 
 from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 HOUR_NS = 3_600_000_000_000
 EDGES = tuple(0.01 * 2 ** (step / 2) for step in range(56))  # 10 us to half an hour
-REST_NS = 2 * HOUR_NS  # an hour is rolled so long after it has begun
+ALL = 0  # the series that all are together, so that charts of everything read few rows
 
 _PAID = "e.kind IN ('compaction', 'prewarm', 'probe', 'title', 'turn')"
 SUMS: dict[str, str] = {
@@ -44,6 +45,8 @@ SUMS: dict[str, str] = {
     "AND ifnull(e.status, 0) != 101, 0)",
     "tool_calls": "ifnull(e.tool_calls, 0)",
     "duration_ms": "ifnull(e.duration_ms, 0.0)",
+    "firsts": "e.first_content_ms IS NOT NULL",
+    "first_ms": "ifnull(e.first_content_ms, 0.0)",
     "spoken_tokens": "CASE WHEN e.generation_ms > 0 THEN ifnull(e.output_tokens, 0) ELSE 0 END",
     "spoken_ms": "CASE WHEN e.output_tokens > 0 THEN ifnull(e.generation_ms, 0.0) ELSE 0.0 END",
 }
@@ -121,7 +124,9 @@ def tool_times_of() -> str:
 
 
 # --- keeping them -----------------------------------------------------------------------------------------------------
-def roll(transaction: Callable[[], contextlib.AbstractContextManager[sqlite3.Connection]], now_ns: int) -> Iterator[int]:
+def roll(
+    transaction: Callable[[], contextlib.AbstractContextManager[sqlite3.Connection]], now_ns: int
+) -> Iterator[int]:
     """Sum what is stale and what is over, an hour in a transaction; yields the hour after each."""
     while True:
         with transaction() as db:
@@ -134,21 +139,24 @@ def roll(transaction: Callable[[], contextlib.AbstractContextManager[sqlite3.Con
 
 
 def _due(db: sqlite3.Connection, now_ns: int) -> int | None:
-    stale: int | None = db.execute("SELECT min(hour) FROM stale").fetchone()[0]
+    stale = db.execute("SELECT min(hour) FROM stale").fetchone()[0]
     if stale is not None:
-        return stale
-    until = db.execute("SELECT until FROM rolled").fetchone()[0]
-    found = db.execute(
-        "SELECT min(started_ns) FROM exchanges WHERE started_ns >= ?", (until * HOUR_NS,)
-    ).fetchone()[0]
-    return None if found is None or found // HOUR_NS * HOUR_NS + REST_NS > now_ns else int(found // HOUR_NS)
+        return int(stale)
+    until: int = db.execute("SELECT until FROM rolled").fetchone()[0]
+    found = db.execute("SELECT min(started_ns) FROM exchanges WHERE started_ns >= ?", (until * HOUR_NS,)).fetchone()[0]
+    hour = None if found is None else int(found) // HOUR_NS
+    return None if hour is None or (hour + 1) * HOUR_NS > now_ns else hour
 
 
 def _roll(db: sqlite3.Connection, hour: int) -> None:
-    for table in ("hours", "tallies", "tool_hours", "tool_tallies", "stale"):
-        db.execute(f"DELETE FROM {table} WHERE hour = ?", (hour,))
+    _clear(db, [hour])
+    db.execute("DELETE FROM stale WHERE hour = ?", (hour,))
     times = hour * HOUR_NS, (hour + 1) * HOUR_NS
-    series = {tuple(row[1:]): row[0] for row in db.execute("SELECT series, model, client, provider FROM series")}
+    series: dict[tuple[str, ...], int] = {
+        tuple(row[1:]): row[0] for row in db.execute("SELECT series, model, client, provider FROM series")
+    }
+    whole: list[float] = []
+    counts: dict[tuple[str, int], int] = {}
 
     def number(names: tuple[str, ...]) -> int:
         if names not in series:
@@ -157,21 +165,41 @@ def _roll(db: sqlite3.Connection, hour: int) -> None:
         return series[names]
 
     for row in db.execute(sums_of(HOUR_NS), times).fetchall():
-        values = [hour, number(row[1:4]), *row[4:]]
-        db.execute(f"INSERT INTO hours VALUES ({', '.join('?' * len(values))})", values)
+        _insert(db, "hours", (number(row[1:4]), hour, *row[4:]))
+        whole = [one + more for one, more in zip(whole or [0] * len(SUMS), row[4:], strict=True)]
+    if whole:
+        _insert(db, "hours", (ALL, hour, *whole))
     for kind in TIMES:
         for row in db.execute(times_of(kind, HOUR_NS), times).fetchall():
-            db.execute("INSERT INTO tallies VALUES (?, ?, ?, ?, ?)", (hour, kind, number(row[1:4]), *row[4:]))
+            _insert(db, "tallies", (number(row[1:4]), kind, hour, *row[4:]))
+            counts[kind, row[4]] = counts.get((kind, row[4]), 0) + row[5]
+    for (kind, place), count in counts.items():
+        _insert(db, "tallies", (ALL, kind, hour, place, count))
     for table, statement in (("tool_hours", tools_of()), ("tool_tallies", tool_times_of())):
         for row in db.execute(statement, times).fetchall():
-            db.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", tuple(row))
+            _insert(db, table, tuple(row))
     db.execute("UPDATE rolled SET until = max(until, ?)", (hour + 1,))
+
+
+def _insert(db: sqlite3.Connection, table: str, values: tuple[object, ...]) -> None:
+    db.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(values))})", values)
+
+
+def _clear(db: sqlite3.Connection, hours: Iterable[int]) -> None:
+    """No sum of these hours is left. By series first, as the rows lie."""
+    series = [ALL, *(row[0] for row in db.execute("SELECT series FROM series"))]
+    kinds = ", ".join(f"'{kind}'" for kind in TIMES)
+    for hour in hours:
+        places = [(each, hour) for each in series]
+        db.executemany("DELETE FROM hours WHERE series = ? AND hour = ?", places)
+        db.executemany(f"DELETE FROM tallies WHERE series = ? AND kind IN ({kinds}) AND hour = ?", places)
+        for table in ("tool_hours", "tool_tallies"):
+            db.execute(f"DELETE FROM {table} WHERE hour = ?", (hour,))
 
 
 def wipe(db: sqlite3.Connection) -> None:
     """After a deletion: no name is left in a sum that is to be made anew, nor one that no sum is about."""
-    for table in ("hours", "tallies", "tool_hours", "tool_tallies"):
-        db.execute(f"DELETE FROM {table} WHERE hour IN (SELECT hour FROM stale)")
+    _clear(db, [row[0] for row in db.execute("SELECT hour FROM stale").fetchall()])
     db.execute("DELETE FROM series WHERE series NOT IN (SELECT series FROM hours)")
 
 
@@ -184,14 +212,14 @@ def _stale(name: str, event: str, started_ns: str) -> str:
 
 
 STATEMENTS = (
-    # which model, client and provider a sum is about; '' is what is not known
+    # which model, client and provider a sum is about; '' is what is not known. Series 0 is all of them together
     "CREATE TABLE series (series INTEGER PRIMARY KEY, model TEXT NOT NULL, client TEXT NOT NULL, "
     "provider TEXT NOT NULL, UNIQUE (model, client, provider))",
     # hour: since 1970, UTC
     """
     CREATE TABLE hours (
-        hour INTEGER NOT NULL,
         series INTEGER NOT NULL,
+        hour INTEGER NOT NULL,
         requests INTEGER NOT NULL,
         ok INTEGER NOT NULL,
         cancelled INTEGER NOT NULL,
@@ -208,19 +236,21 @@ STATEMENTS = (
         cost_unknown INTEGER NOT NULL,
         tool_calls INTEGER NOT NULL,
         duration_ms REAL NOT NULL,
+        firsts INTEGER NOT NULL,
+        first_ms REAL NOT NULL,
         spoken_tokens INTEGER NOT NULL,
         spoken_ms REAL NOT NULL,
-        PRIMARY KEY (hour, series)
+        PRIMARY KEY (series, hour)
     ) WITHOUT ROWID
     """,
     """
     CREATE TABLE tallies (
-        hour INTEGER NOT NULL,
-        kind TEXT NOT NULL,
         series INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        hour INTEGER NOT NULL,
         bucket INTEGER NOT NULL,
         count INTEGER NOT NULL,
-        PRIMARY KEY (hour, kind, series, bucket)
+        PRIMARY KEY (series, kind, hour, bucket)
     ) WITHOUT ROWID
     """,
     """

@@ -10,15 +10,14 @@ import base64
 import difflib
 import re
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import msgspec
 import zstandard
 
 from lunaroute.errors import StoreError
-from lunaroute.records import State
 from lunaroute.stores import packs
+from lunaroute.stores.filters import PROMPT, WORDS_LIMIT, bindable, of_sessions, where_of
 from lunaroute.stores.readonly import BadQuestion, Connection, NotFound
 from lunaroute.stores.rows import Bodies, ExchangeRow, SessionFilter, SessionPage, SessionRow, ToolRow, Totals
 
@@ -28,7 +27,8 @@ ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 BODY_LIMIT = 64 << 20  # bytes of one body after decompression: above any capture limit in use
 PAGE_LIMIT = 500
 FACET_ROWS = 200  # of one kind
-WORDS_LIMIT = 8
+NAMED_AMONG = 2_000
+ID_BEGINS = 6  # letters of an id from which it is looked for
 
 SORTS: Mapping[str, str] = {
     "last": "last_at",
@@ -36,6 +36,7 @@ SORTS: Mapping[str, str] = {
     "requests": "COALESCE(requests, 0)",
     "errors": "COALESCE(errors, 0)",
     "input": "COALESCE(input_tokens, -1)",
+    "prompt": f"COALESCE({PROMPT}, -1)",
     "output": "COALESCE(output_tokens, -1)",
     "duration": "COALESCE(duration_ms, -1)",
     "cost": "COALESCE(cost_usd, -1)",
@@ -43,16 +44,11 @@ SORTS: Mapping[str, str] = {
     "client": "COALESCE(client, '')",
     "title": "COALESCE(title, '')",
 }
-RUNNING = "running"
-STATES = (RUNNING, *(state.value for state in State))
 FACETS = ("model_used", "client", "provider", "project")
-_SEARCHED = ("title", "model_used", "model_requested", "client", "provider", "session_id")
-_SPAN = re.compile(r"(\d{1,6})([mhdw])")
-_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 _SESSION_COLUMNS = ", ".join(name for name in SessionRow.__struct_fields__ if name != "running")
-_EXCHANGE_COLUMNS = ", ".join(ExchangeRow.__struct_fields__)
+EXCHANGE_COLUMNS = ", ".join(ExchangeRow.__struct_fields__)
 
 
 def valid_id(text: str) -> str:
@@ -60,21 +56,6 @@ def valid_id(text: str) -> str:
     if not ID.fullmatch(text):
         raise NotFound("This is not an id of a session or an exchange: letters, digits, - and _ only, at most 64.")
     return text
-
-
-def since(text: str, now: datetime) -> str:
-    """`2h`, `7d`, `2026-01-31` or `2026-01-31 14:00` as the database's own time text (UTC; dates are local)."""
-    if span := _SPAN.fullmatch(text.strip()):
-        try:
-            moment = now - timedelta(**{_UNITS[span[2]]: int(span[1])})
-        except OverflowError:
-            moment = datetime(1970, 1, 1, tzinfo=UTC)
-    else:
-        try:
-            moment = datetime.fromisoformat(text.strip()).astimezone(UTC)
-        except (ValueError, OverflowError):
-            raise BadQuestion("A time is written as 30m, 2h, 7d, 4w or as 2026-01-31 or 2026-01-31T14:00.") from None
-    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def list_sessions(
@@ -85,13 +66,17 @@ def list_sessions(
     ascending: bool = False,
     limit: int = 50,
     mark: str | None = None,
+    counted: int | None = None,
 ) -> SessionPage:
-    """One page. `mark` is `newer` or `older` of another page: the row it begins after, so that pages do not shift."""
+    """One page. `mark` is `newer` or `older` of another page: the row it begins after, so that pages do not shift.
+
+    counted: so many sessions at most are summed up for the totals; None: all.
+    """
     if sort not in SORTS:
         raise BadQuestion(f"Sessions can be sorted by {', '.join(SORTS)}.")
     limit = max(1, min(limit, PAGE_LIMIT))
-    where, values = _conditions(wanted)
-    totals = _totals(db, where, values)
+    where, values = of_sessions(wanted)
+    unmarked = where, values
     key = SORTS[sort]
     backwards, edge = _read_mark(mark)
     rising = ascending != backwards
@@ -100,7 +85,7 @@ def list_sessions(
         values = [*values, *edge]
     way = "ASC" if rising else "DESC"
     found = db.rows(
-        f"SELECT {_SESSION_COLUMNS}, {key} AS sort_key FROM sessions {_where(where)}"
+        f"SELECT {_SESSION_COLUMNS}, {key} AS sort_key FROM sessions {where_of(where)}"
         f" ORDER BY {key} {way}, session_id {way} LIMIT ?",
         [*values, limit + 1],
     )
@@ -108,7 +93,10 @@ def list_sessions(
     found = found[:limit]
     if backwards:
         found.reverse()
-    page = SessionPage(rows=[_session(row) for row in found], totals=totals)
+    rows = [_session(row) for row in found]
+    # a page that holds all there is need not be summed up by another look at every session
+    whole = not more and edge is None
+    page = SessionPage(rows=rows, totals=_summed(rows) if whole else _totals(db, *unmarked, counted))
     if found:
         if more if backwards else edge is not None:
             page.newer = _mark("<", found[0])
@@ -116,6 +104,52 @@ def list_sessions(
             page.older = _mark(">", found[-1])
     _count_running(db, page.rows)
     return page
+
+
+def recent(db: Connection, wanted: SessionFilter, limit: int) -> list[SessionRow]:
+    """The sessions that were active last."""
+    where, values = of_sessions(wanted)
+    found = db.rows(
+        f"SELECT {_SESSION_COLUMNS} FROM sessions {where_of(where)} ORDER BY last_at DESC, session_id DESC LIMIT ?",
+        [*values, max(1, min(limit, PAGE_LIMIT))],
+    )
+    rows = [_session(row) for row in found]
+    _count_running(db, rows)
+    return rows
+
+
+def every_session(db: Connection, wanted: SessionFilter, most: int) -> Iterator[SessionRow]:
+    """All that a filter lets through, the newest first, a page at a time."""
+    mark: str | None = None
+    while most > 0:
+        page = list_sessions(db, wanted, limit=min(most, PAGE_LIMIT), mark=mark, counted=1)
+        yield from page.rows
+        most -= len(page.rows)
+        mark = page.older
+        if mark is None:
+            return
+
+
+def named(db: Connection, words: str, limit: int) -> list[SessionRow]:
+    """Sessions whose id begins so, and of the newest those whose title has every word: what no text search finds."""
+    asked = bindable(words)
+    parts = asked.split()[:WORDS_LIMIT]
+    if not parts:
+        return []
+    titled = " AND ".join("title LIKE ? ESCAPE '\\'" for _ in parts)
+    found = db.rows(
+        f"SELECT {_SESSION_COLUMNS} FROM (SELECT * FROM sessions ORDER BY last_at DESC LIMIT ?) WHERE {titled} LIMIT ?",
+        [NAMED_AMONG, *("%" + re.sub(r"([\\%_])", r"\\\1", part) + "%" for part in parts), limit],
+    )
+    if len(parts) == 1 and ID.fullmatch(parts[0]) and len(parts[0]) >= ID_BEGINS:
+        found = [
+            *db.rows(
+                f"SELECT {_SESSION_COLUMNS} FROM sessions WHERE session_id >= ? AND session_id < ? LIMIT ?",
+                [parts[0], parts[0] + "{", limit],
+            ),
+            *found,
+        ]
+    return list({row.session_id: row for row in map(_session, found)}.values())[:limit]
 
 
 def session(db: Connection, session_id: str) -> SessionRow:
@@ -165,11 +199,11 @@ def exchanges(
 ) -> list[ExchangeRow]:
     """Exchanges with `after < sequence < before`, in order: the first `limit` of them, or with `last` the last."""
     found = db.rows(
-        f"SELECT {_EXCHANGE_COLUMNS} FROM exchanges WHERE session_id = ? AND sequence > ? AND sequence < ?"
+        f"SELECT {EXCHANGE_COLUMNS} FROM exchanges WHERE session_id = ? AND sequence > ? AND sequence < ?"
         f" ORDER BY sequence {'DESC' if last else 'ASC'} LIMIT ?",
         [valid_id(session_id), after, before if before is not None else 1 << 62, max(1, min(limit, PAGE_LIMIT))],
     )
-    rows = [_exchange(row) for row in found]
+    rows = [exchange_of(row) for row in found]
     return rows[::-1] if last else rows
 
 
@@ -189,10 +223,10 @@ def every_exchange(db: Connection, since: str | None = None, until: str | None =
             after = batch[-1].sequence
     edge = 0
     while loose := db.rows(
-        f"SELECT {_EXCHANGE_COLUMNS} FROM exchanges WHERE session_id IS NULL AND row > ? ORDER BY row LIMIT ?",
+        f"SELECT {EXCHANGE_COLUMNS} FROM exchanges WHERE session_id IS NULL AND row > ? ORDER BY row LIMIT ?",
         [edge, PAGE_LIMIT],
     ):
-        yield from (row for each in loose if _within(row := _exchange(each), since, until))
+        yield from (row for each in loose if _within(row := exchange_of(each), since, until))
         edge = loose[-1]["row"]
 
 
@@ -202,10 +236,10 @@ def _within(row: ExchangeRow, since: str | None, until: str | None) -> bool:
 
 def exchange(db: Connection, exchange_id: str) -> ExchangeRow:
     """One exchange by its id."""
-    found = db.rows(f"SELECT {_EXCHANGE_COLUMNS} FROM exchanges WHERE id = ?", [valid_id(exchange_id)])
+    found = db.rows(f"SELECT {EXCHANGE_COLUMNS} FROM exchanges WHERE id = ?", [valid_id(exchange_id)])
     if not found:
         raise NotFound("No exchange of this id is recorded. It may have been removed by the retention settings.")
-    return _exchange(found[0])
+    return exchange_of(found[0])
 
 
 def neighbours(db: Connection, row: ExchangeRow) -> tuple[str | None, str | None]:
@@ -262,9 +296,7 @@ def _whole(db: Connection, row: int) -> packs.Whole | None:
         return db.shelf.whole(row)
 
 
-_NOTHING = Bodies(
-    request_headers=[], response_headers=[], attempts=[], timings={}, request_body=b"", response_body=b""
-)
+_NOTHING = Bodies(request_headers=[], response_headers=[], attempts=[], timings={}, request_body=b"", response_body=b"")
 
 
 def _attempts(db: Connection, row: int) -> list[dict[str, Any]]:
@@ -293,6 +325,21 @@ def _old_bodies(db: Connection, exchange_id: str) -> Bodies:
         response_decode_error=row["response_decode_error"],
         trouble=request_trouble or response_trouble,
     )
+
+
+_TURN_COLUMNS = (
+    *("id", "row", "sequence", "started_at", "started_ns", "state", "dialect", "kind", "cost_usd", "input_tokens"),
+    *("output_tokens", "cache_read_tokens", "cache_write_tokens"),
+)
+
+
+def sizes_of_turns(db: Connection, session_id: str) -> list[ExchangeRow]:
+    """Every exchange of a session with its tokens and cost, without the rest."""
+    found = db.rows(
+        f"SELECT {', '.join(_TURN_COLUMNS)} FROM exchanges WHERE session_id = ? AND sequence > 0 ORDER BY sequence",
+        [valid_id(session_id)],
+    )
+    return [ExchangeRow(**dict(zip(_TURN_COLUMNS, tuple(row), strict=True))) for row in found]
 
 
 def tools(db: Connection, session_id: str) -> list[ToolRow]:
@@ -337,99 +384,31 @@ def sizes(db: Connection) -> dict[str, int]:
     }
 
 
-def _conditions(wanted: SessionFilter) -> tuple[list[str], list[Any]]:
-    where: list[str] = []
-    values: list[Any] = []
-    for word in wanted.words.split()[:WORDS_LIMIT]:
-        pattern = "%" + re.sub(r"([\\%_])", r"\\\1", word) + "%"
-        where.append("(" + " OR ".join(f"{name} LIKE ? ESCAPE '\\'" for name in _SEARCHED) + ")")
-        values += [pattern] * len(_SEARCHED)
-    if wanted.model:
-        where.append("(model_used = ? OR model_requested = ?)")
-        values += [wanted.model, wanted.model]
-    for name, value in (("client", wanted.client), ("provider", wanted.provider)):
-        if value:
-            where.append(f"{name} = ?")
-            values.append(value)
-    if wanted.state:
-        where.append(_STATE_OF_SESSION.get(_known_state(wanted.state), _STATE_RARE))
-        if wanted.state not in _STATE_OF_SESSION:
-            values.append(wanted.state)
-    for condition, value in (("last_at >= ?", wanted.since), ("last_at < ?", wanted.until)):
-        if value:
-            where.append(condition)
-            values.append(value)
-    if wanted.project:
-        where.append("(project = ? OR project LIKE ? ESCAPE '\\')")
-        values += [wanted.project, "%/" + re.sub(r"([\\%_])", r"\\\1", wanted.project.strip("/"))]
-    if wanted.tool:
-        where.append("session_id IN (SELECT session_id FROM tool_calls WHERE name = ?)")
-        values.append(wanted.tool)
-    if wanted.min_cost is not None:
-        where.append("cost_usd >= ?")
-        values.append(wanted.min_cost)
-    return where, [bindable(value) if isinstance(value, str) else value for value in values]
-
-
-# written so that the partial indexes exchanges_running and exchanges_state serve, and `ok` ends at the first that is
-_STATE_RARE = "session_id IN (SELECT session_id FROM exchanges WHERE state = ? AND state != 'ok')"
-_STATE_OF_SESSION = {
-    RUNNING: "session_id IN (SELECT session_id FROM exchanges WHERE state IS NULL)",
-    "ok": "EXISTS (SELECT 1 FROM exchanges AS e WHERE e.session_id = sessions.session_id AND e.state = 'ok')",
-}
-
-
-def _known_state(state: str) -> str:
-    if state not in STATES:
-        raise BadQuestion(f"A state is one of {', '.join(STATES)}.")
-    return state
-
-
-def bindable(text: str) -> str:
-    """Without NUL, which ends a text inside SQLite's LIKE, and lone surrogates, which cannot be bound at all."""
-    return text.replace("\0", "").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def exchange_conditions(
-    wanted: SessionFilter,
-) -> tuple[tuple[str, list[Any]] | None, tuple[list[str], list[Any]] | None]:
-    """A filter as questions about exchanges: (a statement that gives their numbers, its values), and conditions.
-
-    What is a session's (client, project, ...) goes into the statement; time and state are asked of the exchange `e`.
-    """
-    of_sessions, values = _conditions(msgspec.structs.replace(wanted, words="", until=None, state=None))
-    if wanted.until:
-        of_sessions.append("started_at < ?")
-        values.append(bindable(wanted.until))
-    sets = []
-    if of_sessions:
-        sets.append(
-            f"SELECT row FROM exchanges WHERE session_id IN (SELECT session_id FROM sessions {_where(of_sessions)})"
-        )
-    own: list[str] = []
-    asked: list[Any] = []
-    for condition, value in (("e.started_at >= ?", wanted.since), ("e.started_at < ?", wanted.until)):
-        if value:
-            own.append(condition)
-            asked.append(bindable(value))
-    if wanted.state and _known_state(wanted.state) == "ok":
-        own.append("e.state = 'ok'")
-    elif wanted.state:
-        rare = "state IS NULL" if wanted.state == RUNNING else "state = ? AND state != 'ok'"
-        sets.append(f"SELECT row FROM exchanges WHERE {rare}")
-        values += [] if wanted.state == RUNNING else [wanted.state]
-    return (" INTERSECT ".join(sets), values) if sets else None, (own, asked) if own else None
-
-
-def _where(conditions: list[str]) -> str:
-    return f"WHERE {' AND '.join(conditions)}" if conditions else ""
-
-
-def _totals(db: Connection, where: list[str], values: list[Any]) -> Totals:
-    names = [name for name in Totals.__struct_fields__ if name != "sessions"]
+def _totals(db: Connection, where: list[str], values: list[Any], counted: int | None) -> Totals:
+    names = [name for name in Totals.__struct_fields__ if name not in ("sessions", "more")]
     sums = ", ".join(f"COALESCE(SUM({name}), 0) AS {name}" for name in names)
-    row = db.rows(f"SELECT COUNT(*) AS sessions, {sums} FROM sessions {_where(where)}", values)[0]
-    return Totals(**{name: row[name] for name in Totals.__struct_fields__})
+    columns = ", ".join(f"{PROMPT} AS {name}" if name == "prompt_tokens" else name for name in names)
+    source = f"(SELECT {columns} FROM sessions {where_of(where)})"
+    if counted is not None:
+        source = f"(SELECT {columns} FROM sessions {where_of(where)} ORDER BY last_at DESC LIMIT ?)"
+        values = [*values, counted]
+    row = db.rows(f"SELECT COUNT(*) AS sessions, {sums} FROM {source}", values)[0]
+    return Totals(
+        sessions=row["sessions"],
+        more=counted is not None and row["sessions"] >= counted,
+        **{name: row[name] for name in names},
+    )
+
+
+def _summed(rows: list[SessionRow]) -> Totals:
+    totals = Totals(sessions=len(rows))
+    for row in rows:
+        for name in Totals.__struct_fields__:
+            if name not in ("sessions", "more", "prompt_tokens"):
+                setattr(totals, name, getattr(totals, name) + (getattr(row, name) or 0))
+        cached = (row.cache_read_tokens or 0) + (row.cache_write_tokens or 0) if row.dialect == "anthropic" else 0
+        totals.prompt_tokens += (row.input_tokens + cached) if row.input_tokens is not None else 0
+    return totals
 
 
 def _count_running(db: Connection, rows: list[SessionRow]) -> None:
@@ -449,7 +428,7 @@ def _session(row: Any) -> SessionRow:
     return SessionRow(**{name: row[name] for name in SessionRow.__struct_fields__ if name != "running"})
 
 
-def _exchange(row: Any) -> ExchangeRow:
+def exchange_of(row: Any) -> ExchangeRow:
     kept = {name: row[name] for name in ExchangeRow.__struct_fields__}
     return ExchangeRow(
         **{**kept, "sequence": kept["sequence"] or 0}

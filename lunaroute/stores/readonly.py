@@ -52,9 +52,12 @@ class BadQuestion(QueryError):
 
 
 class Connection:
-    """One read-only connection; `with` closes it. Not shared between threads: open one where it is needed (0.3 ms)."""
+    """One read-only connection; `with` closes it. Not shared between threads: open one where it is needed (0.3 ms).
 
-    def __init__(self, path: Path, limit_s: float = STATEMENT_LIMIT_S) -> None:
+    any_thread: it may be used by several threads, never by two at once.
+    """
+
+    def __init__(self, path: Path, limit_s: float = STATEMENT_LIMIT_S, *, any_thread: bool = False) -> None:
         self.path = path
         self._limit_s = limit_s
         self._deadline = 0.0
@@ -65,7 +68,9 @@ class Connection:
                 '`eval "$(lunaroute env)"` and use an assistant, or check session_recording.sqlite.path.'
             )
         try:
-            self._sqlite = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)
+            self._sqlite = sqlite3.connect(
+                f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=not any_thread
+            )
         except sqlite3.Error as error:
             raise self._explained(error) from error
         self._prepare()
@@ -102,6 +107,9 @@ class Connection:
             return self._sqlite.execute(sql, values).fetchall()
         except sqlite3.Error as error:
             raise self._explained(error) from error
+        except UnicodeDecodeError:
+            # what SQLite says of a damaged schema names it as it stands there
+            raise self._explained(sqlite3.DatabaseError("malformed")) from None
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:

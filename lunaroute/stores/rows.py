@@ -160,6 +160,7 @@ class SessionFilter(msgspec.Struct, kw_only=True, frozen=True):
     """Which sessions: words are searched in title, model, client, provider and id, all must be there.
 
     since and until: the database's time text; a session counts by its last activity. project: the folder or its end.
+    min_tokens: all that were processed, with what a cache gave or took.
     """
 
     words: str = ""
@@ -172,10 +173,14 @@ class SessionFilter(msgspec.Struct, kw_only=True, frozen=True):
     project: str | None = None
     tool: str | None = None
     min_cost: float | None = None
+    min_tokens: int | None = None
 
 
 class Totals(msgspec.Struct, kw_only=True):
-    """Sums over everything that a filter lets through."""
+    """Sums over everything that a filter lets through. more: of the newest of it only, as many as were asked for.
+
+    prompt_tokens: the input with what a cache gave or took.
+    """
 
     sessions: int = 0
     requests: int = 0
@@ -185,6 +190,8 @@ class Totals(msgspec.Struct, kw_only=True):
     cache_read_tokens: int = 0
     cost_usd: float = 0.0
     cost_unknown: int = 0
+    prompt_tokens: int = 0
+    more: bool = False
 
 
 class SessionPage(msgspec.Struct, kw_only=True):

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from lunaroute.errors import StoreError
-from lunaroute.stores import packs, queries
+from lunaroute.stores import filters, packs
 from lunaroute.stores.readonly import BadQuestion, Connection
 from lunaroute.stores.rows import Hit, SearchPage, SessionFilter, Snippet
 
@@ -29,6 +29,7 @@ BUDGET_S = 0.12  # for reading texts of candidates that turn out to be none
 AROUND = 60  # characters of a snippet before and after what was found
 SNIPPETS = 2  # of one hit
 BATCH = 64
+ONE_BY_ONE = 2_000  # candidates that are asked one by one whether a filter lets them through
 FOLD_LIMIT = 200_000
 
 _PARTS = re.compile(r'"([^"]*)"?|(\S+)')
@@ -58,7 +59,7 @@ class Question(msgspec.Struct, frozen=True):
 
 def question(text: str) -> Question:
     """`word`, `begin*`, `"a phrase"`, `src/main.py`; raises BadQuestion where nothing is asked."""
-    asked = queries.bindable(text)
+    asked = filters.bindable(text)
     if len(asked) > QUERY_LIMIT:
         asked = asked[:QUERY_LIMIT].rsplit(maxsplit=1)[0]  # half a word would be found nowhere
     words: dict[tuple[str, bool], None] = {}
@@ -112,9 +113,10 @@ def search(
     *,
     limit: int = 20,
     after: str | None = None,
+    budget_s: float = BUDGET_S,
     clock: Callable[[], float] = time.monotonic,
 ) -> SearchPage:
-    """Exchanges whose new texts have all that was asked for. `after`: `older` of another page.
+    """Exchanges whose new texts have all that was asked for. `after`: `older` of another page. budget_s: BUDGET_S.
 
     wanted: of its fields, `words` is not used; since, until and state are those of the exchange itself.
     """
@@ -122,7 +124,7 @@ def search(
     limit = max(1, min(limit, HITS_LIMIT))
     checks = [_pattern(literal) for literal in asked.literals]
     page = SearchPage(hits=[])
-    late = clock() + BUDGET_S
+    late = clock() + budget_s
     edge = _edge(after)
     # without anything to look up in the texts every candidate is a hit
     size = max(BATCH, limit + 1) if checks else limit + 1
@@ -154,10 +156,14 @@ def _edge(mark: str | None) -> int:
 
 def _candidates(db: Connection, asked: Question, wanted: SessionFilter, edge: int, size: int) -> list[int]:
     """Numbers of exchanges below `edge` that the index and the filters let through."""
+    if asked.match and wanted != SessionFilter():
+        newest, all_of_them = _first_candidates(db, asked, wanted, edge, size)
+        if all_of_them or len(newest) == size:
+            return newest
     table, number = ("search", "search.rowid") if asked.match else ("exchanges AS x", "x.row")
     where, values = [f"{number} < ?"], [edge]
     head: list[Any] = []
-    wants, rest = queries.exchange_conditions(wanted)
+    wants, rest = filters.exchange_conditions(wanted)
     # MATERIALIZED and the + : made once, and looked up per row, instead of one look into the index for each
     begin = f"WITH wanted(number) AS MATERIALIZED ({wants[0]})" if wants else ""
     if wants:
@@ -173,6 +179,20 @@ def _candidates(db: Connection, asked: Question, wanted: SessionFilter, edge: in
         [*head, *values, *(rest[1] if rest else ()), size],
     )
     return [int(row[0]) for row in found]
+
+
+def _first_candidates(
+    db: Connection, asked: Question, wanted: SessionFilter, edge: int, size: int
+) -> tuple[list[int], bool]:
+    """The same of the newest that the index has, asked one by one; and whether there are no others."""
+    checks, values = filters.exchange_checks(msgspec.structs.replace(wanted, words=""))
+    passed = " AND ".join(["e.row = n", *checks])
+    found = db.rows(
+        f"SELECT n, EXISTS (SELECT 1 FROM exchanges AS e WHERE {passed}) FROM (SELECT rowid AS n FROM search "
+        "WHERE search MATCH ? AND rowid < ? ORDER BY rowid DESC LIMIT ?)",
+        [*values, asked.match, edge, ONE_BY_ONE],
+    )
+    return [int(row[0]) for row in found if row[1]][:size], len(found) < ONE_BY_ONE
 
 
 def _texts(db: Connection, row: int) -> list[tuple[str, str]]:

@@ -141,6 +141,10 @@ class SqliteStore:
             if _damaged(error):
                 raise schema.Unusable(f"it is damaged ({error})") from None
             raise
+        except UnicodeDecodeError:
+            # what SQLite says of a damaged schema names it as it stands there
+            connection.close()
+            raise schema.Unusable("it is damaged (its schema is no text)") from None
         except StoreError:
             connection.close()
             raise
@@ -320,18 +324,18 @@ class SqliteStore:
     def tend_steps(self, now: float, keep: upkeep.Keep | None = None) -> Iterator[upkeep.Progress]:
         """Retention by age and size, in steps; `keep`: other bounds for this once."""
         age, size = keep or self.keep
-        yield from self._guarded(
-            upkeep.trim(self._transaction, now, age, size, self._writing.forget, self._unmerged)
-        )
+        last = upkeep.Progress(0, 0)
+        for last in self._guarded(upkeep.trim(self._transaction, now, age, size, self._writing.forget, self._unmerged)):
+            yield last
         if self._unwiped:
             yield from self._guarded(self._wipe(upkeep.wipe(self._transaction)))
-        yield from self._guarded(self._rolled(now))
+        yield from self._guarded(self._rolled(now, last))
         self._empty_log()
 
-    def _rolled(self, now: float) -> Iterator[upkeep.Progress]:
-        """The sums of the hours that are over."""
-        for done, _ in enumerate(hourly.roll(self._transaction, int(now * 1e9)), 1):
-            yield upkeep.Progress(done, done)
+    def _rolled(self, now: float, last: upkeep.Progress) -> Iterator[upkeep.Progress]:
+        """The sums of the hours that are over; what was done before is no more for it."""
+        for _ in hourly.roll(self._transaction, int(now * 1e9)):
+            yield last
 
     def delete(
         self, sessions: Sequence[str], before: Callable[[str], None] = lambda session: None
@@ -410,8 +414,7 @@ class SqliteStore:
         last = upkeep.Progress(0, 0)
         for last in self._guarded(upkeep.reprice(self._transaction, price, dry_run=dry_run)):
             yield last
-        for _ in self._guarded(self._rolled(0.0)):  # all of them are stale now
-            yield last
+        yield from self._guarded(self._rolled(0.0, last))  # all of them are stale now
 
     def _guarded(self, steps: Iterator[upkeep.Progress]) -> Iterator[upkeep.Progress]:
         """In a damaged database anything may stand in a row: whatever comes of it is a failure of the store."""

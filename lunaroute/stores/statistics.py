@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from lunaroute.records import PAID
-from lunaroute.stores import findings, queries
+from lunaroute.stores import filters, findings
 from lunaroute.stores.findings import FindingFigures, FindingRow
 from lunaroute.stores.readonly import BadQuestion, Connection
 from lunaroute.stores.writing import ERRORS
@@ -281,13 +281,13 @@ def _range(since: str | None, until: str | None) -> tuple[list[str], list[Any]]:
     for condition, value in (("e.started_at >= ?", since), ("e.started_at < ?", until)):
         if value:
             where.append(condition)
-            values.append(queries.bindable(value))
+            values.append(filters.bindable(value))
     return where, values
 
 
 def _total(db: Connection, since: str | None, until: str | None) -> tuple[Figures, int]:
     """All of a range, and how many sessions: those that lie in it whole as the store has them summed, the rest anew."""
-    edges = [queries.bindable(since or ""), queries.bindable(until or "9999")]
+    edges = [filters.bindable(since or ""), filters.bindable(until or "9999")]
     inside, touched = "started_at >= ? AND last_at < ?", "last_at >= ? AND started_at < ?"
     sums = _listed(_KEPT).format(inside=inside)
     kept = db.rows(f"SELECT {sums}, count(*) AS sessions FROM sessions WHERE {inside}", [*edges, *edges])[0]
@@ -309,7 +309,7 @@ def _homes(db: Connection, by: str, since: str | None, until: str | None) -> dic
     """How many sessions of the range belong to each model, client or provider."""
     rows = db.rows(
         f"SELECT {_HOME[by]}, count(*) FROM sessions WHERE last_at >= ? AND started_at < ? GROUP BY 1",
-        [queries.bindable(since or ""), queries.bindable(until or "9999")],
+        [filters.bindable(since or ""), filters.bindable(until or "9999")],
     )
     return {row[0]: row[1] for row in rows}
 
@@ -320,7 +320,7 @@ def _newest(db: Connection, since: str | None, until: str | None, limit: int) ->
     for condition, value in (("last_at >= ?", since), ("started_at < ?", until)):
         if value:
             where.append(condition)
-            values.append(queries.bindable(value))
+            values.append(filters.bindable(value))
     rows = db.rows(
         "SELECT session_id, title, client, coalesce(model_used, model_requested) AS model FROM sessions "
         f"WHERE {' AND '.join(where)} ORDER BY last_at DESC, session_id LIMIT ?",
@@ -422,7 +422,7 @@ def _local_day(hour: str | None) -> str | None:
 
 def _days_back(db: Connection, until: str | None, days: int) -> str | None:
     """So many days before the last moment that is recorded: older ones are not shown, so they need not be summed."""
-    last = db.value("SELECT max(last_at) FROM sessions WHERE started_at < ?", [queries.bindable(until or "9")])
+    last = db.value("SELECT max(last_at) FROM sessions WHERE started_at < ?", [filters.bindable(until or "9")])
     try:
         moment = datetime.fromisoformat(min(str(last), until or "9"))
         return f"{moment - timedelta(days=days):%Y-%m-%d} 00:00:00"

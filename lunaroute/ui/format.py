@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-from lunaroute.stores.rows import ExchangeRow
+from lunaroute.stores.rows import ExchangeRow, SessionRow
+
+if TYPE_CHECKING:
+    from lunaroute.ui.timeline import Piece
 
 STATES = {
     "ok": "OK",
@@ -68,8 +74,37 @@ def cost(dollars: float | None, kind: str | None = None, unknown: int = 0, short
     return f"{'at least ' if unknown else ''}{shown}{words}"
 
 
+def dollars(amount: float | None) -> str:
+    """$0.14 for an axis: small amounts with the digits that tell them apart."""
+    if not amount:
+        return "$0"
+    if amount < 0.1:
+        return f"${amount:.2g}" if amount >= 0.0001 else "<$0.0001"
+    return f"${amount:,.2f}" if amount < 100 else f"${amount:,.0f}"
+
+
+def percent(share: float | None) -> str:
+    """92 %, 99.6 %; a dash where it is not known."""
+    if share is None:
+        return UNKNOWN
+    shown = 100 * share
+    if 99 < shown < 100:
+        return f"{min(shown, 99.9):.1f} %"
+    return f"{shown:.0f} %" if shown >= 9.95 or shown == 0 else f"{shown:.1f} %"
+
+
+def rate(tokens_per_second: float | None) -> str:
+    """62 tok/s."""
+    return UNKNOWN if tokens_per_second is None else f"{tokens_per_second:.0f} tok/s"
+
+
+def many(number: int, noun: str) -> str:
+    """1 request, 2,345 requests."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def span(milliseconds: float | None) -> str:
-    """0.12 ms, 45 ms, 2.3 s, 1 min 5 s, 2 h 3 min."""
+    """0.12 ms, 45 ms, 2.3 s, 1 min 5 s, 2 h 3 min, 3 d 4 h."""
     if milliseconds is None:
         return UNKNOWN
     if milliseconds < 999.5:
@@ -81,6 +116,8 @@ def span(milliseconds: float | None) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s" if rest else f"{minutes} min"
     hours, minutes = divmod(minutes, 60)
+    if hours >= 48:
+        return f"{hours // 24} d {hours % 24} h" if hours % 24 else f"{hours // 24} d"
     return f"{hours} h {minutes} min" if minutes else f"{hours} h"
 
 
@@ -132,6 +169,23 @@ def iso(text: str) -> str:
     return found.isoformat().replace("+00:00", "Z") if found else ""
 
 
+def input_moment(text: str, now: datetime) -> str:
+    """For `<input type="datetime-local">`, in the zone of `now`."""
+    found = moment(text)
+    return f"{found.astimezone(now.tzinfo):%Y-%m-%dT%H:%M}" if found else ""
+
+
+_WINDOWS = {
+    "5h": "5 hours", "7d": "7 days", "unified": "all windows", "primary": "5 hours", "secondary": "weekly",
+    "requests": "requests", "tokens": "tokens", "input-tokens": "input tokens", "output-tokens": "output tokens",
+}  # fmt: skip
+
+
+def window(name: str) -> str:
+    """A rate-limit window as people call it."""
+    return _WINDOWS.get(name, name.replace("_", " ").replace("-", " "))
+
+
 def state(name: str | None) -> str:
     """How it ended, in words."""
     return "Running" if name is None else STATES.get(name, name)
@@ -155,3 +209,74 @@ def turn(row: ExchangeRow) -> str:
     if row.state != "ok":
         told.append(state(row.state))
     return " · ".join(word for word in told if word)
+
+
+PARTS = {
+    "proxy": "LunaRoute",
+    "connect": "Connecting",
+    "upload": "Upload",
+    "waiting": "Waiting",
+    "first content": "First content",
+    "generating": "Generating",
+    "other": "Not known",
+    "running": "Running",
+    "tool": "Tools",
+    "human": "You",
+}
+TEXT_KINDS = {
+    "prompt": "Prompt",
+    "answer": "Answer",
+    "thinking": "Thinking",
+    "tool_call": "Tool call",
+    "tool_result": "Tool result",
+}
+
+
+def parts(pieces: Sequence[Piece]) -> str:
+    """The pieces of a line of a waterfall in words."""
+    return ", ".join(f"{PARTS.get(piece.part, piece.part)} {span(piece.ms)}" for piece in pieces)
+
+
+def squeezed(text: str, limit: int = 60) -> str:
+    """A text in one short line."""
+    line = " ".join(text.split())
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+def marked(text: str, marks: Sequence[tuple[int, int]]) -> Iterator[tuple[str, bool]]:
+    """A snippet cut into what was found (True) and what stands between."""
+    place = 0
+    for start, end in marks:
+        if start > place:
+            yield text[place:start], False
+        yield text[start:end], True
+        place = max(place, end)
+    if place < len(text):
+        yield text[place:], False
+
+
+def fresh(row: ExchangeRow | SessionRow) -> int | None:
+    """Input tokens that no cache gave: OpenAI's figure includes what a cache gave, Anthropic's does not."""
+    if row.input_tokens is None or row.dialect == "anthropic":
+        return row.input_tokens
+    return max(0, row.input_tokens - (row.cache_read_tokens or 0))
+
+
+def prompt(row: ExchangeRow | SessionRow) -> int | None:
+    """All input tokens, with what a cache gave or took."""
+    if row.input_tokens is None or row.dialect != "anthropic":
+        return row.input_tokens
+    return row.input_tokens + (row.cache_read_tokens or 0) + (row.cache_write_tokens or 0)
+
+
+def cached(row: ExchangeRow | SessionRow) -> float | None:
+    """What of the input a cache gave, 0..1."""
+    whole = prompt(row)
+    return min(1.0, (row.cache_read_tokens or 0) / whole) if whole else None
+
+
+def setting(value: object) -> str:
+    """A setting's value as it would be written in a file."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return json.dumps(value, ensure_ascii=False)

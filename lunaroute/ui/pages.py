@@ -1,49 +1,39 @@
-"""What each page shows, as values: the HTML page and its JSON twin are two renderings of the same struct.
+"""What the pages about sessions show, as values: a page and its JSON twin are two renderings of the same struct.
 
 Reads the database through stores/queries.py, one connection per page. Must not know HTML or HTTP.
 """
 
 from __future__ import annotations
 
-import platform
-import sqlite3
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
 
 import msgspec
 
-from lunaroute import __version__
-from lunaroute.stores import findings, queries
+from lunaroute.stores import filters, findings, queries, search
 from lunaroute.stores.findings import FindingRow
 from lunaroute.stores.queries import SORTS
-from lunaroute.stores.readonly import BadQuestion, Connection, NoRecord, NotFound, QueryError
-from lunaroute.stores.rows import Bodies, ExchangeRow, SessionFilter, SessionPage, SessionRow, Totals
+from lunaroute.stores.readonly import BadQuestion, Connection, NoRecord, NotFound
+from lunaroute.stores.rows import Bodies, ExchangeRow, SearchPage, SessionFilter, SessionPage, SessionRow, Totals
+from lunaroute.ui.compare import Comparison, compare
+from lunaroute.ui.source import Source
 from lunaroute.ui.transcript import SIDE, Transcript, single, transcript
 
 WINDOW = 30  # exchanges of a session on one page
 LOOK_BACK = 20
-RANGES = {"1h": "Last hour", "24h": "Last 24 hours", "7d": "Last 7 days", "30d": "Last 30 days"}
 ROWS = 50
-
-
-class Source:
-    """Where pages come from: the database, and the two things the observer is asked for."""
-
-    def __init__(
-        self, database: Path, status: Callable[[], Mapping[str, object]], metrics: Callable[[], bytes]
-    ) -> None:
-        self.database = database
-        self.status = status
-        self.metrics = metrics
-
-    def open(self) -> Connection:
-        return Connection(self.database)
+HITS = 25
+COUNTED = 5_000  # sessions that are summed up above the list
+NAMED = 5
+SEARCH_S = 0.03  # for reading texts that an index cannot answer for; then the page says that there is more
 
 
 class SessionsView(msgspec.Struct, kw_only=True):
-    """The list. `note` says why it is empty where that is not the filters' doing."""
+    """The list, or with words the places that have them (`found`) and the sessions that are called so (`named`).
+
+    `note` says why it is empty where that is not the filters' doing.
+    """
 
     page: SessionPage
     facets: dict[str, list[str]]
@@ -51,6 +41,9 @@ class SessionsView(msgspec.Struct, kw_only=True):
     sort: str
     ascending: bool
     pulse: str
+    found: SearchPage | None = None
+    named: list[SessionRow] = msgspec.field(default_factory=list)
+    trouble: str | None = None
     note: str | None = None
 
 
@@ -78,51 +71,84 @@ class ExchangeView(msgspec.Struct, kw_only=True):
     transcript: Transcript
 
 
-class StatusView(msgspec.Struct, kw_only=True):
-    """How the recording is doing."""
+class ChangesView(msgspec.Struct, kw_only=True):
+    """An exchange beside an earlier one of its session. comparison: None where there is nothing to compare with."""
 
-    observer: dict[str, Any]
-    database: dict[str, Any]
-    versions: dict[str, str]
-    trouble: str | None = None
+    exchange: ExchangeRow
+    session: SessionRow | None
+    previous: str | None
+    following: str | None
+    before: ExchangeRow | None
+    comparison: Comparison | None
+    note: str | None = None
 
 
-ASKED = ("q", "model", "client", "provider", "state", "since")
+ASKED = ("q", "model", "client", "provider", "project", "tool", "state", "since", "until", "cost", "tokens")
+
+
+def wanted(query: Mapping[str, str]) -> tuple[SessionFilter, dict[str, str]]:
+    """The filter that was asked for (without its words), and what was asked as it was written. Raises BadQuestion."""
+    asked = {name: query[name].strip()[:200] for name in ASKED if query.get(name, "").strip()}
+    now = datetime.now(UTC)
+    times = {name: filters.since(asked[name], now) for name in ("since", "until") if name in asked}
+    tokens = _amount(asked, "tokens")
+    made = SessionFilter(
+        model=asked.get("model"),
+        client=asked.get("client"),
+        provider=asked.get("provider"),
+        project=asked.get("project"),
+        tool=asked.get("tool"),
+        state=asked.get("state"),
+        since=times.get("since"),
+        until=times.get("until"),
+        min_cost=_amount(asked, "cost"),
+        min_tokens=None if tokens is None else int(tokens),
+    )
+    return made, asked
 
 
 def sessions(source: Source, query: Mapping[str, str]) -> SessionsView:
     """`q`, filters, `sort` and `dir`, `mark` of a page, `limit`."""
-    asked = {name: query[name].strip()[:200] for name in ASKED if query.get(name, "").strip()}
+    asked_for, asked = wanted(query)
     sort = query.get("sort") or "last"
     ascending = query.get("dir") == "up"
-    wanted = SessionFilter(
-        words=asked.get("q", ""),
-        model=asked.get("model"),
-        client=asked.get("client"),
-        provider=asked.get("provider"),
-        state=asked.get("state"),
-        since=queries.since(asked["since"], datetime.now(UTC)) if "since" in asked else None,
-    )
     if sort not in SORTS:
         raise BadQuestion(f"Sessions can be sorted by {', '.join(SORTS)}.")
-    limit = _number(query, "limit") or ROWS
-    empty = SessionPage(rows=[], totals=Totals())
-    view = SessionsView(page=empty, facets={}, asked=asked, sort=sort, ascending=ascending, pulse="")
+    limit = number(query, "limit")
+    view = SessionsView(
+        page=SessionPage(rows=[], totals=Totals()), facets={}, asked=asked, sort=sort, ascending=ascending, pulse=""
+    )
     try:
         with source.open() as db:
-            view.page = queries.list_sessions(
-                db, wanted, sort=sort, ascending=ascending, limit=limit, mark=query.get("mark")
-            )
             view.facets = queries.facets(db)
             view.pulse = queries.pulse(db)
+            if "q" in asked:
+                _find(db, view, asked_for, limit or HITS, query.get("mark"))
+            else:
+                view.page = queries.list_sessions(
+                    db, asked_for, sort=sort, ascending=ascending, limit=limit or ROWS, mark=query.get("mark"),
+                    counted=COUNTED,
+                )  # fmt: skip
     except NoRecord as error:
         view.note = str(error)
     return view
 
 
+def _find(db: Connection, view: SessionsView, asked_for: SessionFilter, limit: int, mark: str | None) -> None:
+    words = view.asked["q"]
+    if not mark:
+        view.named = queries.named(db, words, NAMED)
+    try:
+        view.found = search.search(db, words, asked_for, limit=limit, after=mark, budget_s=SEARCH_S)
+    except BadQuestion as error:
+        if mark:
+            raise
+        view.found, view.trouble = SearchPage(hits=[]), str(error)
+
+
 def session(source: Source, session_id: str, query: Mapping[str, str]) -> SessionView:
     """The newest window, or with `after` or `before` the one beside that sequence number."""
-    after, before = _number(query, "after"), _number(query, "before")
+    after, before = number(query, "after"), number(query, "before")
     with source.open() as db:
         row = queries.session(db, session_id)
         window = queries.exchanges(db, session_id, after=after or 0, before=before, limit=WINDOW, last=after is None)
@@ -133,9 +159,9 @@ def session(source: Source, session_id: str, query: Mapping[str, str]) -> Sessio
         basis = next((one for one in reversed(former) if (one.kind or "turn") not in SIDE and one.state), None)
         return SessionView(
             session=row,
-            parent=_parent(db, row),
+            parent=parent(db, row),
             children=queries.children(db, session_id),
-            transcript=transcript(window, lambda ident: queries.bodies(db, ident), basis),
+            transcript=transcript(window, lambda ident: kept_of(source, db, ident), basis),
             before=first if former else None,
             after=end if more else None,
             pulse=queries.pulse(db, session_id),
@@ -143,11 +169,22 @@ def session(source: Source, session_id: str, query: Mapping[str, str]) -> Sessio
         )
 
 
+def kept_of(source: Source, db: Connection, ident: str) -> Bodies:
+    """What is kept of an exchange; of one that goes on its request, whose answer comes by itself (live.py)."""
+    kept = queries.bodies(db, ident)
+    if not kept.request_headers and not kept.request_body:
+        found = source.running(ident, True)
+        if found is not None:
+            return msgspec.structs.replace(kept, request_body=found[1])
+    return kept
+
+
 def exchange(source: Source, exchange_id: str) -> ExchangeView:
+    """One exchange by its id."""
     with source.open() as db:
         row = queries.exchange(db, exchange_id)
         previous, following = queries.neighbours(db, row)
-        kept = queries.bodies(db, exchange_id)
+        kept = kept_of(source, db, exchange_id)
         return ExchangeView(
             exchange=row,
             session=queries.session(db, row.session_id) if row.session_id else None,
@@ -156,6 +193,48 @@ def exchange(source: Source, exchange_id: str) -> ExchangeView:
             kept=kept,
             transcript=single(row, kept),
         )
+
+
+def changes(source: Source, exchange_id: str, query: Mapping[str, str]) -> ChangesView:
+    """An exchange beside the turn before it, or beside the one with the sequence number `with`."""
+    other = number(query, "with")
+    with source.open() as db:
+        row = queries.exchange(db, exchange_id)
+        previous, following = queries.neighbours(db, row)
+        view = ChangesView(
+            exchange=row,
+            session=queries.session(db, row.session_id) if row.session_id else None,
+            previous=previous,
+            following=following,
+            before=_earlier(db, row, other),
+            comparison=None,
+        )
+        if view.before is None:
+            view.note = "There is no earlier turn of this session to compare with."
+            return view
+        one, two = (queries.bodies(db, each.id) for each in (view.before, row))
+        if not one.request_body or not two.request_body:
+            view.note = "The request of one of the two was not kept."
+        elif row.transport == "websocket" and row.continues:
+            view.note = (
+                "Over its WebSocket this client sends only what is new: nothing of the earlier prompt is repeated."
+            )
+        if view.note is None or row.transport == "websocket":
+            view.comparison = compare((view.before, one.request_body), (row, two.request_body))
+    return view
+
+
+def _earlier(db: Connection, row: ExchangeRow, other: int | None) -> ExchangeRow | None:
+    if row.session_id is None:
+        return None
+    if other is not None:
+        found = queries.exchanges(db, row.session_id, after=other - 1, before=other + 1, limit=1)
+        if not found:
+            raise NotFound(f"This session has no exchange {other}.")
+        return found[0]
+    former = queries.exchanges(db, row.session_id, before=row.sequence, limit=LOOK_BACK, last=True)
+    side = (row.kind or "turn") in SIDE
+    return next((one for one in reversed(former) if ((one.kind or "turn") in SIDE) == side and one.state), None)
 
 
 def body(source: Source, exchange_id: str, side: str) -> bytes:
@@ -175,34 +254,8 @@ def pulse(source: Source, session_id: str | None) -> str:
         return ""
 
 
-def status(source: Source) -> StatusView:
-    view = StatusView(
-        observer={},
-        database={"path": str(source.database)},
-        versions={
-            "LunaRoute": __version__,
-            "Python": platform.python_version(),
-            "SQLite": sqlite3.sqlite_version,
-        },
-    )
-    try:
-        view.observer = dict(source.status())
-    except Exception as error:  # whatever goes wrong over there, this page must still tell the rest
-        view.trouble = f"The recorder did not answer ({type(error).__name__}). `lunaroute logs` may say more."
-    try:
-        with source.open() as db:
-            view.database |= queries.sizes(db)
-        view.database["bytes"] = sum(
-            file.stat().st_size
-            for end in ("", "-wal", "-shm")
-            if (file := source.database.with_name(source.database.name + end)).is_file()
-        )
-    except (QueryError, OSError) as error:
-        view.database["error"] = str(error)
-    return view
-
-
-def _parent(db: Connection, row: SessionRow) -> SessionRow | None:
+def parent(db: Connection, row: SessionRow) -> SessionRow | None:
+    """The session that started this one, where it is recorded."""
     if not row.parent_session_id:
         return None
     try:
@@ -211,10 +264,23 @@ def _parent(db: Connection, row: SessionRow) -> SessionRow | None:
         return None
 
 
-def _number(query: Mapping[str, str], name: str) -> int | None:
+def number(query: Mapping[str, str], name: str) -> int | None:
+    """A whole number of the query; None where it is not there. Raises BadQuestion."""
     text = query.get(name, "").strip()
     if not text:
         return None
     if not (text.isascii() and text.isdigit() and len(text) < 16):
         raise BadQuestion(f"{name} is a whole number.")
     return int(text)
+
+
+def _amount(asked: Mapping[str, str], name: str) -> float | None:
+    if name not in asked:
+        return None
+    try:
+        amount = float(asked[name])
+    except ValueError:
+        amount = math.nan
+    if not 0 <= amount <= 1e15:
+        raise BadQuestion(f"{name} is a number, for instance {'0.50' if name == 'cost' else '100000'}.")
+    return amount

@@ -200,7 +200,7 @@ class Guard:
         return cookie is not None and self._keys.is_session(cookie.value)
 
     async def _login(self, receive: Receive) -> Response:
-        form = dict(parse_qsl(await _short_body(receive)))
+        form = dict(parse_qsl(await short_body(receive)))
         following = own_path(form.get("next", "/"))
         key = self._keys.of_token(form.get("token", "").strip())
         return self._enter(key, following) if key else self._login_page(True, following)
@@ -235,10 +235,11 @@ def _without_token(scope: Scope) -> tuple[str, str | None]:
     return own_path(f"{path}?{query}" if query else path), tokens[-1] if tokens else None
 
 
-async def _short_body(receive: Receive) -> str:
+async def short_body(receive: Receive, limit: int = LOGIN_BODY) -> str:
+    """A form's body, as much of it as may be."""
     body = b""
     while True:
         message = await receive()
         body += message.get("body", b"")
-        if message["type"] != "http.request" or len(body) > LOGIN_BODY or not message.get("more_body", False):
-            return bytes(body[:LOGIN_BODY]).decode("latin-1")
+        if message["type"] != "http.request" or len(body) > limit or not message.get("more_body", False):
+            return bytes(body[:limit]).decode("latin-1")

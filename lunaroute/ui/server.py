@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 
@@ -57,12 +58,16 @@ def start(
     metrics: Callable[[], bytes],
     allowed_hosts: list[str],
     access_tokens: list[str],
+    **asked: Any,
 ) -> RunningUi:
-    """Serve the pages over a database that need not exist yet. Raises OSError where the port cannot be had."""
+    """Serve the pages over a database that need not exist yet. Raises OSError where the port cannot be had.
+
+    asked: what else the recorder is asked for, see Source.
+    """
     if not is_loopback(host) and not access_tokens:
         raise StartError(f"The web UI on {host} would be open to everybody: set access_tokens, or ui.host 127.0.0.1.")
     listener = _listen(host, port)
-    app = application(Source(db_path, status, metrics), host, allowed_hosts, access_tokens)
+    app = application(Source(db_path, status, metrics, **asked), host, allowed_hosts, access_tokens)
     config = uvicorn.Config(
         app,
         http="h11",

@@ -27,7 +27,10 @@ Print = tuple[str, str, str]
 
 
 class Entry(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """One thing that was said. kind: those of Block, and `context` for text that the client added by itself."""
+    """One thing that was said. kind: those of Block, and `context` for text that the client added by itself.
+
+    picture: its number in the request, of an image that was sent within it (images.py).
+    """
 
     role: str
     kind: str
@@ -40,6 +43,7 @@ class Entry(msgspec.Struct, kw_only=True, omit_defaults=True):
     is_error: bool = False
     media_type: str | None = None
     result: Entry | None = None
+    picture: int | None = None
 
     @property
     def cut(self) -> bool:
@@ -103,6 +107,7 @@ class _Unfolding:
         self._history: Counter[Print] = Counter()
         self._first: Print | None = None
         self._calls: dict[str, Entry] = {}
+        self._pictures: dict[int, int] = {}  # of the request that is being unfolded, by the block's identity
 
     def skip(self, row: ExchangeRow, talk: Conversation) -> None:
         self._fresh(row, talk)
@@ -117,6 +122,7 @@ class _Unfolding:
             turn.note = "Not unfolded here, the page is long enough: open the exchange to read it."
             return
         kept = load(row.id)
+        self._pictures = {}
         self._room -= len(kept.request_body) + len(kept.response_body)
         talk = _talk(row, kept)
         turn.note = kept.trouble
@@ -151,6 +157,10 @@ class _Unfolding:
         self._first = self._first or first
         here: Counter[Print] = Counter()
         fresh: list[tuple[str, Block]] = []
+        self._pictures = {
+            id(block): number
+            for number, block in enumerate(block for _, block in blocks if block.kind == "image" and not block.text)
+        }
         for (role, block), mark in zip(blocks, prints, strict=True):
             if mark is None:
                 if beginning and block.text.strip():
@@ -201,6 +211,7 @@ class _Unfolding:
             arguments=block.arguments[: self._limit] if block.arguments else block.arguments,
             is_error=bool(block.is_error),
             media_type=block.media_type,
+            picture=self._pictures.get(id(block)) if kind == "image" else None,
         )
         if kind == "tool_call":
             entry.summary = summary(block.arguments)

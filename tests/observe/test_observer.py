@@ -343,3 +343,43 @@ def test_events_out_of_nowhere_are_counted() -> None:
     target = observer()
     assert run(target, [(tap.REQUEST_BODY, 9, 0, b"x"), closed(9)]) == []
     assert target.orphans == 2
+
+
+# --- looked at while it goes on ---------------------------------------------------------------------------------------
+def test_what_runs_can_be_looked_at() -> None:
+    target = observer(secrets=("a-configured-secret",))
+    asked, told = ask("say a-configured-secret"), message("it is sk-ant-very-secret")
+    events = post(1, "/v1/messages", asked, told, fields=CLAUDE, pieces=9999)
+    body = next(n for n, event in enumerate(events) if event[0] == tap.RESPONSE_BODY)
+    run(target, events[: body + 1])
+    found = target.running(f"{BOOT}-1", True)
+    assert found is not None
+    dialect, request, response = found
+    assert dialect == "anthropic" and b"say ***" in request and b"it is ***" in response
+    assert b"secret" not in request + response
+    assert target.running(f"{BOOT}-1", False) == (dialect, b"", response)
+    run(target, events[body + 1 :])
+    assert target.running(f"{BOOT}-1", True) is None
+
+
+@pytest.mark.parametrize("ident", ["", "x", f"{BOOT}-", f"{BOOT}-x", f"{BOOT}-2", f"{BOOT}-1-1", "other-1"])
+def test_what_does_not_run_is_not_there(ident: str) -> None:
+    target = observer()
+    run(target, [opened(1, "POST /v1/messages HTTP/1.1")])
+    assert target.running(ident, True) is None
+
+
+def test_looking_changes_nothing() -> None:
+    """Whoever looks in between gets a beginning of the whole, and the record is the same."""
+    events = post(1, "/v1/messages", ask("x" * 5000), message("y" * 1_300_000), fields=CLAUDE)
+    plain = last(run(observer(limit=1 << 23), events))
+    target, records, before = observer(limit=1 << 23), [], b""
+    for number, event in enumerate(events):
+        records += run(target, [event])
+        seen = target.running(f"{BOOT}-1", True) if number % max(1, len(events) // 40) == 0 else None
+        if seen is not None:
+            assert seen[2].startswith(before) and plain.response_body.startswith(seen[2])
+            before = seen[2]
+    kept = last(records)
+    assert len(before) > 1 << 20 and kept.response_body == plain.response_body
+    assert (kept.response_sha256, kept.truncated) == (plain.response_sha256, False)

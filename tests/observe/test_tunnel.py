@@ -396,3 +396,14 @@ def test_turns_that_are_stored_are_not_told_again() -> None:
     target = observer(finished=(f"{BOOT}-1-1",))
     events = [*begin(), client(create()), server(completed()), client(create()), server(completed()), closed(1)]
     assert [r.id for r in done(run(target, events))] == [f"{BOOT}-1-2", f"{BOOT}-1"]
+
+
+def test_a_turn_that_runs_can_be_looked_at() -> None:
+    target = observer()
+    run(target, [*begin(), client(create("say it")), server(created()), server(delta("Hel"))])
+    found = target.running(f"{BOOT}-1-1", True)
+    assert found is not None and found[0] == "responses"
+    assert b"say it" in found[1] and b"Hel" in found[2]
+    assert target.running(f"{BOOT}-1-2", True) is None
+    run(target, [server(completed())])
+    assert target.running(f"{BOOT}-1-1", True) is None

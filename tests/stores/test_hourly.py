@@ -1,4 +1,4 @@
-"""Sums per hour: whatever is written, priced anew or deleted, and whenever hours are rolled, charts say what rows say."""
+"""Sums per hour: whatever is written, priced anew, deleted or rolled, charts say what the rows say."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ NAMES = Names("claude-opus-5-5", "claude-code", "anthropic")
 def told(path: Path, stretch: Stretch = ALL, wanted: Wanted | None = None) -> dict[str, Any]:
     """Everything that charts are drawn from."""
     with Connection(path) as db, db.snapshot():
-        found = charts.charted(db, stretch, wanted, by_series=True)
+        found = charts.charted(db, stretch, wanted)
         return _rounded(
             {
                 "columns": msgspec.to_builtins(found.columns),
                 "series": {tuple(msgspec.to_builtins(n).values()): msgspec.to_builtins(s) for n, s in found.series},
-                "times": {kind: [dict(+each) for each in counts] for kind, counts in found.times.items()},
-                "times_of": {(k, n.model, n.client): dict(+counts) for (k, n), counts in found.times_of.items()},
+                "times": {kind: dict(+counts) for kind, counts in found.times.items()},
+                "firsts": [dict(+counts) for counts in found.firsts],
                 "tools": [msgspec.to_builtins(each) for each in charts.tools(db, stretch)],
             }
         )
@@ -95,7 +95,9 @@ def exchange(number: int, session: str = "one", **fields: Any) -> Exchange:
         "started_ns": ns, "cost_usd": 0.25, "cost_kind": "api", "sequence": number + 1,
         "split": Split(generation_ms=800.0),
         "tool_calls": [ToolCall(id=f"t{number}", name="Bash", arguments="{}", called_ns=ns)],
-        "tool_results": [ToolResult(id=f"t{number - 1}", text="x", result_bytes=1, success=number % 2 == 0, seen_ns=ns)],
+        "tool_results": [
+            ToolResult(id=f"t{number - 1}", text="x", result_bytes=1, success=number % 2 == 0, seen_ns=ns)
+        ],
         **fields,
     }  # fmt: skip
     return recorded.exchange(number, session, **given)
@@ -114,10 +116,10 @@ def test_the_sums_of_an_exchange(store: SqliteStore, rolled: bool) -> None:
     assert total(found) == {
         **msgspec.to_builtins(Sums()), "requests": 1, "ok": 1, "fresh_tokens": 900, "cache_read_tokens": 11_000,
         "cache_write_tokens": 400, "output_tokens": 120, "cost_usd": 0.25, "tool_calls": 1, "duration_ms": 2345.0,
-        "spoken_tokens": 120, "spoken_ms": 800.0,
+        "firsts": 1, "first_ms": 640.0, "spoken_tokens": 120, "spoken_ms": 800.0,
     }  # fmt: skip
     assert list(found["series"]) == [("claude-opus-5-5", "claude-code", "anthropic")]
-    assert set(found["times"]) == set(TIMES) and all(sum(sum(c.values()) for c in cs) == 1 for cs in found["times"].values())
+    assert {kind: sum(counts.values()) for kind, counts in found["times"].items()} == dict.fromkeys(TIMES, 1)
     assert [tool["name"] for tool in found["tools"]] == ["Bash"]
 
 
@@ -137,10 +139,10 @@ def test_what_is_no_request_or_has_no_session_is_in_no_sum(store: SqliteStore) -
 
 def test_only_hours_that_are_over_are_rolled(store: SqliteStore) -> None:
     store.write([exchange(1), exchange(30)])
-    roll(store, FIRST_NS / 1e9 + 3600)
+    roll(store, (HOUR + 1) * 3600 - 1)
     assert table(store, "hours") == []
-    roll(store, FIRST_NS / 1e9 + 3 * 3600)
-    assert [row[0] for row in table(store, "hours")] == [HOUR]
+    roll(store, (HOUR + 1) * 3600)
+    assert [row[:2] for row in table(store, "hours")] == [(hourly.ALL, HOUR), (1, HOUR)]
     assert total(agrees(store))["requests"] == 2
 
 
@@ -191,7 +193,7 @@ def test_filters(store: SqliteStore) -> None:
         ):  # fmt: skip
             found = told(store.path, wanted=wanted)
             assert total(found)["requests"] == count, wanted
-            assert sum(sum(each.values()) for each in found["times"]["first"]) == count, wanted
+            assert sum(found["times"]["first"].values()) == count, wanted
         roll(store)
 
 
@@ -268,11 +270,14 @@ def test_a_time_is_in_the_bucket_between_its_edges(value: float) -> None:
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.95, 1.0])
 def test_percentiles_are_right_within_a_fifth(store: SqliteStore, share: float) -> None:
     values = [1.5 * 1.07**n for n in range(120)]
-    store.write([
-        exchange(1000 + n, tool_calls=[], tool_results=[], started_ns=FIRST_NS, timings=Timings(done=1.0, first_content=v))
-        for n, v in enumerate(values)
-    ])  # fmt: skip
+    times = [Timings(done=1.0, first_content=value) for value in values]
+    store.write(
+        [
+            exchange(1000 + n, tool_calls=[], tool_results=[], started_ns=FIRST_NS, timings=each)
+            for n, each in enumerate(times)
+        ]
+    )
     with Connection(store.path) as db:
-        found = charts.quantile(charts.charted(db, ALL).all_times("first"), share)
+        found = charts.quantile(charts.charted(db, ALL).times["first"], share)
     assert found is not None and 0.8 < found / values[max(0, round(share * 120) - 1)] < 1.2
     assert charts.quantile(charts.Counter(), share) is None

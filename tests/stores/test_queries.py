@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lunaroute.records import Exchange, State, Usage
-from lunaroute.stores import queries
+from lunaroute.stores import filters, queries, schema
 from lunaroute.stores.queries import SessionFilter
 from lunaroute.stores.readonly import BadQuestion, Connection, NoRecord, NotFound, QueryError, TooSlow
 from tests import recorded
@@ -245,7 +245,7 @@ def test_facets_and_sizes(path: Path) -> None:
             "provider": ["anthropic", "openai"],
             "project": [],
         }
-        assert queries.sizes(db) == {"sessions": 3, "exchanges": 6, "schema_version": 2}
+        assert queries.sizes(db) == {"sessions": 3, "exchanges": 6, "schema_version": schema.VERSION}
 
 
 @pytest.mark.parametrize(
@@ -260,13 +260,13 @@ def test_facets_and_sizes(path: Path) -> None:
     ],
 )
 def test_since(text: str, moment: str) -> None:
-    assert queries.since(text, NOW) == moment
+    assert filters.since(text, NOW) == moment
 
 
 @pytest.mark.parametrize("text", ["", "soon", "7", "-7d", "2026-13-01", "0001-01-01T00:00+23:00", "9" * 400 + "d"])
 def test_since_refuses_the_rest_in_words(text: str) -> None:
     with pytest.raises(BadQuestion, match="7d"):
-        queries.since(text, NOW)
+        filters.since(text, NOW)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

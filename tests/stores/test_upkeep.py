@@ -108,7 +108,7 @@ def test_by_age_the_old_goes_and_nothing_else(kept: Kept) -> None:
 
 def test_without_bounds_nothing_goes(kept: Kept) -> None:
     kept.store.write([aged(1, 9000)])
-    assert kept.tend() == []
+    kept.tend()
     assert kept.ids() == {1}
 
 

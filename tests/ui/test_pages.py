@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from lunaroute.stores.readonly import BadQuestion, NotFound
-from lunaroute.ui import pages
-from lunaroute.ui.pages import Source
+from lunaroute.ui import pages, system
+from lunaroute.ui.source import Source
 from tests import recorded
 
 
@@ -116,10 +116,10 @@ def test_status_tells_what_it_can(tmp_path: Path) -> None:
     def broken() -> dict[str, object]:
         raise TimeoutError("secret words")
 
-    view = pages.status(Source(tmp_path / "none", broken, lambda: b""))
+    view = system.status(Source(tmp_path / "none", broken, lambda: b""))
     assert view.trouble is not None and "TimeoutError" in view.trouble and "secret" not in view.trouble
     assert "Nothing has been recorded yet" in view.database["error"] and view.versions["SQLite"]
     path = recorded.write(tmp_path / "db", recorded.tool_loop())
-    view = pages.status(Source(path, lambda: {"lag_events": 3}, lambda: b""))
+    view = system.status(Source(path, lambda: {"lag_events": 3}, lambda: b""))
     assert view.trouble is None and view.observer == {"lag_events": 3}
     assert view.database["sessions"] == 1 and view.database["bytes"] > 4096

@@ -13,17 +13,18 @@ from hypothesis import strategies as st
 
 from lunaroute.config.check import is_loopback
 from lunaroute.ui.security import COOKIE, SESSION_S, Hosts, Keys, host_name, own_path
-from lunaroute.ui.views import STATIC
+from lunaroute.ui.site import STAMP, STATIC
 from tests import recorded
 from tests.ui.conftest import Serve
 
 TOKEN = "a-token-for-tests-0123456789"
 PATHS = (
-    "/", "/sessions/session-1", f"/exchanges/{recorded.BOOT}-1", f"/exchanges/{recorded.BOOT}-1/request.txt", "/status",
+    "/", "/sessions/session-1", f"/exchanges/{recorded.BOOT}-1", f"/exchanges/{recorded.BOOT}-1/request.txt",
+    "/sessions", "/settings", "/analytics", "/analytics/time.csv", "/sessions/session-1/export",
     "/api", "/api/sessions", "/api/sessions/session-1", f"/api/exchanges/{recorded.BOOT}-1", "/api/status",
-    "/api/pulse", "/metrics", "/healthz", "/nowhere", *(f"/static/{name}" for name in STATIC),
+    "/api/pulse", "/metrics", "/healthz", "/nowhere", *(f"/static/{STAMP}/{name}" for name in STATIC),
 )  # fmt: skip
-OPEN = ("/healthz", *(f"/static/{name}" for name in STATIC))
+OPEN = ("/healthz", *(f"/static/{STAMP}/{name}" for name in STATIC))
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ def test_twenty_tabs_at_once_while_the_recorder_writes(serve: Serve, tmp_path: P
         store.write(recorded.tool_loop())
         site = serve(path)
         with ThreadPoolExecutor(20) as tabs:
-            asked = [tabs.submit(site.ask, page) for page in ("/", "/sessions/session-1", "/status") * 20]
+            asked = [tabs.submit(site.ask, page) for page in ("/", "/sessions/session-1", "/settings") * 20]
             for number in range(10, 40):
                 store.write([recorded.exchange(number, f"s{number}")])
             assert {one.result().status for one in asked} == {200}

@@ -11,7 +11,7 @@ import pytest
 
 from lunaroute.records import State, Usage
 from lunaroute.stores import queries
-from lunaroute.ui.views import TABS
+from lunaroute.ui.site import SESSION_TABS, STAMP, TABS
 from tests import recorded
 from tests.ui import hostile
 from tests.ui.conftest import METRICS, Serve, Site
@@ -24,13 +24,18 @@ TAGS = {
     *("main", "section", "article", "aside", "h1", "h2", "h3", "h4", "h5", "h6", "p", "span", "label", "input"),
     *("select", "option", "dl", "dt", "dd", "table", "caption", "thead", "tbody", "tr", "th", "td", "time", "code"),
     *("pre", "details", "summary", "ul", "ol", "li", "strong", "em", "s", "blockquote", "hr", "br"),
-    *("svg", "circle", "path"),
+    *("svg", "circle", "path", "line", "rect", "g", "text", "dialog", "figure", "figcaption", "kbd", "b", "mark"),
+    "img",
 }
 ATTRIBUTES = {
     *("decl", "lang", "data-theme", "charset", "name", "content", "rel", "href", "type", "src", "class", "id"),
     *("aria-label", "aria-hidden", "aria-current", "aria-live", "aria-sort", "role", "tabindex", "hidden", "method"),
     *("action", "for", "value", "placeholder", "autocomplete", "spellcheck", "selected", "title", "scope", "datetime"),
     *("data-pulse", "data-seen", "data-copy", "download", "start", "width", "height", "viewbox", "cx", "cy", "r", "d"),
+    *("data-every", "data-asks", "data-live", "data-live-list", "data-row", "data-key", "data-since", "data-edges"),
+    *("data-submits", "data-filters", "data-body", "data-text", "data-from", "data-exchange", "data-on", "open", "alt"),
+    *("aria-labelledby", "inputmode", "required", "loading", "colspan", "checked", "x", "y", "x1", "x2", "y1", "y2"),
+    *("dy", "rx", "text-anchor", "preserveaspectratio"),
 }
 
 
@@ -39,7 +44,7 @@ def assert_only_ours(text: str, where: str) -> Elements:
     for tag, attributes in page.found:
         assert tag in TAGS and set(attributes) <= ATTRIBUTES, (where, tag, attributes)
         if tag == "script":
-            assert (attributes["src"] or "").startswith("/static/app.js"), where
+            assert re.fullmatch(r"/static/[0-9a-f]{12}/[a-z]+\.js", attributes["src"] or ""), where
         for name in ("href", "src", "action"):
             if name in attributes:
                 address = attributes[name] or ""
@@ -71,7 +76,7 @@ def page(site: Site, path: str, status: int = 200) -> Elements:
 
 
 def test_the_list(site: Site) -> None:
-    text = page(site, "/").text
+    text = page(site, "/sessions").text
     for words in ("Why does `make test` fail", "A failure", "1 error", "subagent", "A long answer", "Running"):
         assert words in text
     assert text.index("A long answer") < text.index("A failure") < text.index("Why does")
@@ -89,21 +94,21 @@ def test_the_list(site: Site) -> None:
         ("since=1h", []),
         ("sort=title", ["Why does", "A long answer", "A failure"]),
         ("sort=title&dir=up", ["A failure", "A long answer", "Why does"]),
-        ("q=%00", ["A long answer", "A failure", "Why does"]),
+        ("q=%00", []),
         ("q=zzz", []),
     ],
 )
 def test_search_filter_and_sort(site: Site, query: str, titles: list[str]) -> None:
-    text = page(site, f"/?{query}").text
+    text = page(site, f"/sessions?{query}").text
     found = sorted((text.index(title), title) for title in ("A failure", "A long answer", "Why does") if title in text)
     assert [title for _, title in found] == titles
     assert ("No session fits" in text) is not bool(titles)
 
 
 def test_the_form_keeps_what_was_asked(site: Site) -> None:
-    found = page(site, "/?q=%22x%22&model=gone&state=running&sort=title&dir=up").found
-    values = [attributes.get("value") for tag, attributes in found if tag == "input"]
-    assert values == ['"x"', "title", "up"]
+    found = page(site, "/sessions?q=%22x%22&model=gone&state=running&sort=title&dir=up").found
+    values = {a["name"]: a.get("value") for tag, a in found if tag == "input" and a.get("value")}
+    assert values == {"q": '"x"', "sort": "title", "dir": "up"}
     chosen = [attributes["value"] for tag, attributes in found if tag == "option" and "selected" in attributes]
     assert chosen == ["gone", "running"]
 
@@ -112,7 +117,7 @@ def test_pages_of_the_list(serve: Serve, tmp_path: Path) -> None:
     made = [recorded.exchange(n, f"s{n:03}", title=f"title {n:03}") for n in range(1, 121)]
     site = serve(recorded.write(tmp_path / "db", made))
     seen: list[str] = []
-    address: str | None = "/?q=title"
+    address: str | None = "/sessions?model=claude-opus-5-5"
     while address:
         answer = page(site, address)
         seen += re.findall(r"title \d{3}", answer.text)
@@ -149,6 +154,7 @@ def test_an_exchange(site: Site, tab: str) -> None:
         "request": '"text": "Why does `make test` fail in **this** folder?"',
         "response": "content_block_delta",
         "headers": "x-api-key***",
+        "changes": "There is no earlier turn",
     }[tab] in text
 
 
@@ -164,16 +170,16 @@ def test_raw_bodies_are_attachments_in_a_sandbox(site: Site) -> None:
 
 
 def test_the_status_page(serve: Serve, path: Path) -> None:
-    text = page(serve(path), "/status").text
+    text = page(serve(path), "/settings").text
     for words in ("sqlite", "Working", "jsonl", "Not working", "The disk is full.", "123 kB", "Nothing was dropped."):
         assert words in text
     counted = serve(path, status=lambda: {"counters": {"requests_total": 12345}, "proxy_url": "http://127.0.0.1:1"})
-    assert "requests12,345" in page(counted, "/status").text
+    assert "requests12,345" in page(counted, "/settings").text
     dropped = serve(path, status=lambda: {"dropped": {"bytes": 12345}})
-    assert "could not be recorded" in page(dropped, "/status").text
+    assert "could not be recorded" in page(dropped, "/settings").text
     tags = {"<b>": "<b>", "x": None}
     for odd in ({}, {"stores": "x", "dropped": 3}, {"stores": [1, {}], "dropped": tags, "counters": tags}):
-        page(serve(path, status=lambda odd=odd: odd), "/status")
+        page(serve(path, status=lambda odd=odd: odd), "/settings")
 
 
 def test_what_a_client_adds_is_one_fold(serve: Serve, tmp_path: Path) -> None:
@@ -204,7 +210,7 @@ def test_the_json_twins(site: Site) -> None:
     assert exchange["kept"]["request_body"].encode() == recorded.tool_loop()[0].request_body
     assert exchange["kept"]["request_encoding"] == "utf-8"
     assert site.ask("/api/status").json["observer"]["lag_events"] == 7
-    assert set(site.ask("/api").json) >= {"/api/sessions", "/api/sessions/{id}", "/api/exchanges/{id}", "/api/status"}
+    assert site.ask("/api").json["openapi"] == "3.1.0"
     assert "running" in site.ask("/api/pulse").json["pulse"]
     assert site.ask("/api/sessions/none").json == {"error": site.ask("/api/sessions/none").json["error"]}
 
@@ -218,9 +224,12 @@ def test_bodies_that_are_no_text_are_base64_in_json(serve: Serve, tmp_path: Path
 @pytest.mark.parametrize(
     ("address", "status"),
     [
-        ("/nowhere", 404), ("/sessions", 404), ("/sessions/", 404), ("/sessions/none", 404), ("/exchanges/none", 404),
-        ("/exchanges/none/request.txt", 404), ("/?state=odd", 400), ("/?sort=odd", 400), ("/?mark=odd", 400),
-        ("/?since=odd", 400), ("/sessions/session-1?after=x", 400), (f"/exchanges/{EXCHANGE}?view=odd", 400),
+        ("/nowhere", 404), ("/status", 404), ("/sessions/", 404), ("/sessions/none", 404), ("/exchanges/none", 404),
+        ("/exchanges/none/request.txt", 404),
+        ("/sessions?state=odd", 400), ("/sessions?sort=odd", 400), ("/sessions?mark=odd", 400),
+        ("/sessions?since=odd", 400), ("/sessions?cost=odd", 400), ("/?since=odd", 400), ("/?range=odd", 400),
+        ("/sessions/session-1?after=x", 400), ("/sessions/session-1/turns?after=x", 400),
+        (f"/exchanges/{EXCHANGE}?view=odd", 400),
         ("/api/nowhere", 404), ("/api/sessions/none", 404), ("/api/sessions?sort=odd", 400), ("/static/", 404),
     ],
 )  # fmt: skip
@@ -239,13 +248,14 @@ def test_what_is_not_there(site: Site, address: str, status: int) -> None:
      "app.css/", "APP.CSS", "templates/base.html", "a" * 5000, "%ff"],
 )  # fmt: skip
 def test_no_path_leads_out(site: Site, name: str) -> None:
-    for address in (f"/static/{name}", f"/sessions/{name}", f"/exchanges/{name}", f"/exchanges/{name}/request.txt"):
+    static = (f"/static/{STAMP}/{name}", f"/static/{name}/app.css")
+    for address in (*static, f"/sessions/{name}", f"/exchanges/{name}", f"/exchanges/{name}/request.txt"):
         answer = site.ask(address)
         assert answer.status == 404 and b"from __future__" not in answer.body and b"root:" not in answer.body
 
 
 def test_head_is_get_without_a_body(site: Site) -> None:
-    for address in ("/", "/sessions/session-1", "/metrics", "/static/app.css"):
+    for address in ("/", "/sessions/session-1", "/metrics", f"/static/{STAMP}/app.css"):
         answer = site.ask(address, "HEAD")
         assert answer.status == 200 and answer.body == b"" and int(answer.headers["content-length"]) > 10
 
@@ -254,9 +264,10 @@ def test_without_a_record_it_says_how_to_begin(serve: Serve) -> None:
     site = serve()
     text = page(site, "/").text
     assert "Nothing recorded yet" in text and 'eval "$(lunaroute env)"' in text and "none.db" in text
-    assert "Nothing recorded yet" not in page(site, "/?q=x").text
+    assert "Nothing recorded yet" in page(site, "/sessions").text
+    assert "Nothing recorded yet" not in page(site, "/sessions?q=x").text
     assert "Nothing has been recorded yet" in page(site, "/sessions/x", 404).text
-    page(site, "/status")
+    page(site, "/settings")
 
 
 def test_it_notices_a_database_that_comes_later(serve: Serve, tmp_path: Path) -> None:
@@ -271,7 +282,7 @@ def test_a_damaged_database_is_said(serve: Serve, tmp_path: Path) -> None:
     site = serve(tmp_path / "db")
     assert "damaged" in page(site, "/", 503).text
     assert site.ask("/api/sessions").status == 503
-    assert "damaged" in page(site, "/status").text
+    assert "damaged" in page(site, "/settings").text
 
 
 def test_a_failure_of_ours_names_its_place_and_no_content(
@@ -298,9 +309,12 @@ def addresses() -> list[str]:
     made = [*hostile.exchanges(), *hostile.plain_exchanges()]
     sessions = sorted({one.session_id for one in made})
     windows = ["", "?after=0", "?after=20"]
+    tabs = [f"/{name}" if name else "" for name in SESSION_TABS]
     return [
-        "/", "/?limit=500", "/?sort=title", "/?sort=model&dir=up", "/status",
-        *(f"/sessions/{session}{window}" for session in sessions for window in windows),
+        "/", "/sessions?limit=500", "/sessions?sort=title", "/sessions?sort=model&dir=up", "/settings", "/analytics",
+        "/routing", "/?range=30d", "/analytics?since=2020-01-01&until=2020-02-01",
+        "/?since=2020-01-01&until=2020-02-01",
+        *(f"/sessions/{session}{tab}{window}" for session in sessions for tab in tabs for window in windows),
         *(f"/exchanges/{one.id}?view={tab}" for one in made for tab in TABS),
     ]  # fmt: skip
 
@@ -321,11 +335,16 @@ def test_hostile_questions_stay_text(serve: Serve, hostile_database: Path) -> No
     site = serve(hostile_database)
     for words in hostile.STRINGS:
         asked = quote(words[:1500], safe="")
-        for address in (f"/?q={asked}", f"/?model={asked}&client={asked}", f"/?state={asked}", f"/?sort={asked}"):
+        of_list = (f"q={asked}", f"model={asked}&client={asked}", f"project={asked}&tool={asked}", f"cost={asked}")
+        of_list += (f"state={asked}", f"sort={asked}", f"until={asked}")
+        of_first = (f"/?model={asked}&range={asked}", f"/?model={asked}")
+        for address in (*(f"/sessions?{each}" for each in of_list), *of_first):
             answer = site.ask(address)
             assert answer.status in (200, 400)
             assert_only_ours(answer.text, address)
-        for address in (f"/?mark={asked}", f"/sessions/{asked}", f"/exchanges/{asked}?view={asked}", f"/{asked}"):
+        others = (f"/analytics?client={asked}", f"/analytics/{asked}.csv", f"/sessions/{asked}/timeline", f"/{asked}")
+        exchange = f"/exchanges/{asked}?view={asked}"
+        for address in (f"/sessions?mark={asked}", f"/sessions/{asked}", exchange, *others):
             answer = site.ask(address)
             assert answer.status in (200, 400, 404)
             assert_only_ours(answer.text, address)

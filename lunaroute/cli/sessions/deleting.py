@@ -77,7 +77,7 @@ def delete(
 
 
 def _doomed(loaded: Loaded, idents: Iterable[str], older_than: str | None, with_subagents: bool) -> list[Doomed]:
-    from lunaroute.stores import queries
+    from lunaroute.stores import filters, queries
     from lunaroute.stores.jsonl import JsonlStore
     from lunaroute.stores.readonly import BadQuestion, Connection
 
@@ -90,7 +90,7 @@ def _doomed(loaded: Loaded, idents: Iterable[str], older_than: str | None, with_
         named = [queries.resolve(db, ident) for ident in idents]
         if older_than is not None:
             try:
-                before = queries.since(older_than, datetime.now(UTC))
+                before = filters.since(older_than, datetime.now(UTC))
             except BadQuestion as error:
                 raise click.BadParameter(str(error), param_hint="--older-than") from None
             old = [row[0] for row in db.rows("SELECT session_id FROM sessions WHERE last_at < ?", [before])]

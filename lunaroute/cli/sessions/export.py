@@ -5,22 +5,20 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 import click
 
-from lunaroute import __version__
 from lunaroute.cli import record
 from lunaroute.cli.options import fail
 from lunaroute.export import FORMATS
-from lunaroute.records import Exchange
-from lunaroute.stores import queries, rebuilt
+from lunaroute.stores import queries
 from lunaroute.stores.readonly import Connection, NotFound
-from lunaroute.stores.rows import Bodies, SessionRow
+from lunaroute.stores.rows import SessionRow
+from lunaroute.ui import exports
 
-NO_LIMIT = 1 << 60
 _DEEPEST = 20  # generations of subagents
 
 
@@ -47,7 +45,7 @@ def export(config: str | None, db: str | None, form: str, output: str | None, fo
         rows = list(_sessions(connection, ident, with_subagents))
         total = sum(row.requests for row in rows)
         with record.progress(f"Writing {form}", total) as step:
-            pieces: Iterable[str] = _pieces(connection, rows, form, step)
+            pieces = exports.pieces(connection, rows, form, step, _say)
             if output == "-" or (output is None and not sys.stdout.isatty()):
                 out = sys.stdout.buffer
                 _write(out, pieces)
@@ -78,40 +76,8 @@ def _sessions(db: Connection, ident: str, with_subagents: bool) -> Iterator[Sess
             waiting += [(child, depth + 1) for child in reversed(children)]
 
 
-def _pieces(db: Connection, rows: list[SessionRow], form: str, step: Callable[[], None]) -> Iterable[str]:
-    if form == "har":
-        from lunaroute.export import har
-
-        return har.pieces(__version__, rows, _exchanges(db, rows, step))
-    if form == "jsonl":
-        from lunaroute.export import jsonl
-
-        return jsonl.pieces(_exchanges(db, rows, step))
-    from lunaroute.export import Told, html, markdown
-    from lunaroute.ui.transcript import transcript
-
-    def told() -> Iterator[Told]:
-        for row in rows:
-            exchanges = list(record.exchanges(db, row.session_id))
-
-            def load(ident: str) -> Bodies:
-                step()
-                return queries.bodies(db, ident)
-
-            talk = transcript(exchanges, load, text_limit=NO_LIMIT, bytes_limit=NO_LIMIT)
-            yield Told(row, talk, queries.tools(db, row.session_id))
-
-    return html.pieces(__version__, told()) if form == "html" else markdown.pieces(told())
-
-
-def _exchanges(db: Connection, rows: list[SessionRow], step: Callable[[], None]) -> Iterator[Exchange]:
-    for row in rows:
-        for one in record.exchanges(db, row.session_id):
-            kept = queries.bodies(db, one.id)
-            if kept.trouble:
-                click.echo(f"lunaroute: {one.id}: {kept.trouble}", err=True)
-            yield rebuilt.exchange(db, one, kept)
-            step()
+def _say(words: str) -> None:
+    click.echo(f"lunaroute: {words}", err=True)
 
 
 def _write(file: BinaryIO, pieces: Iterable[str]) -> None:

@@ -1,94 +1,36 @@
 """`sessions show --timeline`: requests and tool calls on one axis of time, with where the time of each went.
 
-Values in, lines out: must not know the database. In a terminal a waterfall, one stretch of work after the other, each
-on an axis of its own (between them somebody thought, or slept); in a pipe a plain table.
+Values in, lines out: must not know the database. In a terminal a waterfall (ui/timeline.py); in a pipe a plain table.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
-
-import msgspec
 
 from lunaroute.cli import record
 from lunaroute.cli.record import inert
 from lunaroute.stores.rows import ExchangeRow, ToolRow
 from lunaroute.ui import format
+from lunaroute.ui.timeline import OTHER, PARTS, TOOL, Item, items, stretches
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-PAUSE_MS = 3_000.0  # without any request or tool: a new stretch
 NAME_WIDTH = 24
 NARROW = 90  # columns: below this the name is short
-# part, the ExchangeRow's column, its sign and its colour: told apart without colour too
-PARTS = (
-    ("proxy", "before_ms", "\N{LEFT HALF BLOCK}", "red"),
-    ("connect", "connect_ms", "\N{QUADRANT UPPER LEFT AND LOWER RIGHT}", "magenta"),
-    ("upload", "upload_ms", "\N{LOWER HALF BLOCK}", "blue"),
-    ("waiting", "wait_ms", "\N{LIGHT SHADE}", "yellow"),
-    ("first content", "content_ms", "\N{MEDIUM SHADE}", "cyan"),
-    ("generating", "generation_ms", "\N{FULL BLOCK}", "green"),
-    ("proxy", "after_ms", "\N{LEFT HALF BLOCK}", "red"),
-)
-OTHER = ("\N{DARK SHADE}", "white")  # time whose parts are not known
+# each part's sign and colour: told apart without colour too
+SIGNS = {
+    "proxy": ("\N{LEFT HALF BLOCK}", "red"),
+    "connect": ("\N{QUADRANT UPPER LEFT AND LOWER RIGHT}", "magenta"),
+    "upload": ("\N{LOWER HALF BLOCK}", "blue"),
+    "waiting": ("\N{LIGHT SHADE}", "yellow"),
+    "first content": ("\N{MEDIUM SHADE}", "cyan"),
+    "generating": ("\N{FULL BLOCK}", "green"),
+    OTHER: ("\N{DARK SHADE}", "white"),
+    TOOL: ("\N{BOX DRAWINGS HEAVY HORIZONTAL}", "blue"),
+}
 AXIS = "\N{BOX DRAWINGS LIGHT HORIZONTAL}"
-TOOL = ("\N{BOX DRAWINGS HEAVY HORIZONTAL}", "blue")
-
-
-class Item(msgspec.Struct):
-    """A line: a request or a tool call. start_ms: since the session's first request."""
-
-    start_ms: float
-    length_ms: float | None
-    row: ExchangeRow | None = None
-    tool: ToolRow | None = None
-
-    @property
-    def end_ms(self) -> float:
-        return self.start_ms + (self.length_ms or 0.0)
-
-    @property
-    def parts(self) -> list[tuple[float, str, str]]:
-        """(milliseconds, sign, colour) in order."""
-        if self.tool is not None:
-            return [(self.length_ms, *TOOL)] if self.length_ms else []
-        known = [(getattr(self.row, column) or 0.0, sign, colour) for _, column, sign, colour in PARTS]
-        rest = (self.length_ms or 0.0) - sum(part[0] for part in known)
-        return [part for part in (*known, (rest, *OTHER)) if part[0] > 0]
-
-
-def items(exchanges: list[ExchangeRow], tools: list[ToolRow]) -> list[Item]:
-    """Every request and tool call by its start."""
-    if not exchanges:
-        return []
-    zero = min(row.started_ns for row in exchanges)
-    started = {row.row: row for row in exchanges}
-    out = [Item((row.started_ns - zero) / 1e6, row.duration_ms, row=row) for row in exchanges]
-    for tool in tools:
-        row = started.get(tool.exchange)
-        called = tool.called_ns
-        if called is None and row is not None:
-            called = row.started_ns + int((row.duration_ms or 0.0) * 1e6)
-        if called is not None:
-            out.append(Item(max(0.0, (called - zero) / 1e6), tool.duration_ms, tool=tool))
-    return sorted(out, key=lambda item: (item.start_ms, item.tool is not None))
-
-
-def stretches(all_items: list[Item]) -> Iterator[tuple[float, list[Item]]]:
-    """Items without a pause between them, and the pause before."""
-    current: list[Item] = []
-    end = pause = 0.0
-    for item in all_items:
-        if current and item.start_ms - end >= PAUSE_MS:
-            yield pause, current
-            pause, current = item.start_ms - end, []
-        current.append(item)
-        end = max(end, item.end_ms)
-    if current:
-        yield pause, current
 
 
 def show(exchanges: list[ExchangeRow], tools: list[ToolRow]) -> None:
@@ -101,7 +43,7 @@ def show(exchanges: list[ExchangeRow], tools: list[ToolRow]) -> None:
 
 
 def _table(found: list[Item]) -> None:
-    columns = [column for _, column, _, _ in PARTS]
+    columns = [column for _, column in PARTS]
     names = ["start_ms", "what", "name", "duration_ms", *columns, "state", "cost_usd"]
     record.line(*names)
     for item in found:
@@ -143,21 +85,15 @@ def _waterfall(found: list[Item]) -> None:
         console.print(Text(f"{'':<{name_width}} {axis}", "dim"), no_wrap=True, overflow="crop")
         for item in stretch:
             line = Text(no_wrap=True, overflow="ellipsis")
-            line.append(f"{_name(item, name_width):<{name_width}} ", "red" if _failed(item) else "")
+            line.append(f"{_name(item, name_width):<{name_width}} ", "red" if item.failed else "")
             line.append_text(_bar(item, start, length, room))
             atmost = "≤ " if item.tool is not None and item.length_ms is not None else ""
             line.append(f" {atmost + format.span(item.length_ms):>{time_width}}", "dim")
             console.print(line)
     console.print()
-    legend = Text.assemble(*((f"{sign} {name}  ", colour) for name, _, sign, colour in PARTS[:-1]))
-    legend.append(f"{TOOL[0]} tool, at most", TOOL[1])
+    legend = Text.assemble(*((f"{SIGNS[name][0]} {name}  ", SIGNS[name][1]) for name, _ in PARTS[:-1]))
+    legend.append(f"{SIGNS[TOOL][0]} tool, at most", SIGNS[TOOL][1])
     console.print(legend)
-
-
-def _failed(item: Item) -> bool:
-    if item.tool is not None:
-        return item.tool.success == 0
-    return item.row is not None and item.row.state not in (None, "ok")
 
 
 def _name(item: Item, width: int) -> str:
@@ -181,7 +117,7 @@ def _bar(item: Item, start: float, length: float, room: int) -> Text:
     begin = min(room - 1, int((item.start_ms - start) * scale))
     cells = max(1, min(room - begin, round((item.length_ms or 0.0) * scale)))
     bar = Text(" " * begin)
-    parts = item.parts or [(1.0, "\N{MIDDLE DOT}", "dim")]
+    parts = [(ms, *SIGNS[name]) for name, ms in item.parts] or [(1.0, "\N{MIDDLE DOT}", "dim")]
     whole = sum(part[0] for part in parts)
     done, drawn = 0.0, 0
     for milliseconds, sign, colour in parts:

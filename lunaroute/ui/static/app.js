@@ -2,7 +2,7 @@
 
 const said = document.getElementById("said");
 
-function say(words) {
+export function say(words) {
   said.textContent = words;
 }
 
@@ -13,8 +13,7 @@ const themeButton = document.getElementById("theme");
 function showTheme(theme) {
   const word = `Theme: ${theme}`;
   themeButton.querySelector(".theme-word").textContent = word;
-  themeButton.setAttribute("aria-label", `${word}. Change it`);
-  themeButton.title = word;
+  themeButton.title = `${word}. Change it`;
 }
 
 function setTheme(theme) {
@@ -32,73 +31,172 @@ function setTheme(theme) {
 let theme = document.documentElement.dataset.theme ?? "system";
 showTheme(theme);
 themeButton.hidden = false;
-themeButton.addEventListener("click", () => {
+
+function nextTheme() {
   theme = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length];
   setTheme(theme);
-});
+}
+themeButton.addEventListener("click", nextTheme);
 
 // --- open and close all folds of a conversation
 const talk = document.querySelector("article.talk");
-const folds = talk ? [...talk.querySelectorAll("details.fold")] : [];
 const foldButton = document.getElementById("folds");
-if (foldButton && folds.length > 0) {
+const folds = () => (talk ? [...talk.querySelectorAll("details.fold")] : []);
+
+function foldAll() {
+  const open = folds().some((fold) => !fold.open);
+  for (const fold of folds()) fold.open = open;
+  foldButton.textContent = open ? "Fold all" : "Unfold all";
+}
+if (foldButton && folds().length > 0) {
   foldButton.hidden = false;
-  foldButton.addEventListener("click", () => {
-    const open = folds.some((fold) => !fold.open);
-    for (const fold of folds) fold.open = open;
-    foldButton.textContent = open ? "Fold all" : "Unfold all";
-  });
+  foldButton.addEventListener("click", foldAll);
 }
 
-// --- copy a body as shown
+// --- copy a body as shown, or what an address gives
+async function textOf(button) {
+  if (!button.dataset.from) return document.getElementById(button.dataset.copy)?.textContent ?? "";
+  const answer = await fetch(button.dataset.from);
+  if (!answer.ok) throw new Error(answer.statusText);
+  return answer.text();
+}
 for (const button of document.querySelectorAll("button.copy")) {
   if (!navigator.clipboard) continue;
+  const word = button.textContent;
   button.hidden = false;
   button.addEventListener("click", async () => {
-    const text = document.getElementById(button.dataset.copy)?.textContent ?? "";
     try {
-      await navigator.clipboard.writeText(text);
+      await navigator.clipboard.writeText(await textOf(button));
       button.textContent = "Copied";
     } catch {
       button.textContent = "Not copied";
     }
     say(button.textContent);
-    setTimeout(() => { button.textContent = "Copy"; }, 1500);
+    setTimeout(() => { button.textContent = word; }, 1500);
   });
 }
 
-// --- keys: "/" searches
-document.addEventListener("keydown", (event) => {
-  if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.target instanceof Element && event.target.closest("input, select, textarea")) return;
-  const search = document.getElementById("q");
-  if (!search) return;
-  event.preventDefault();
-  search.focus();
-  search.select();
+// --- a choice in a filter is the question already
+for (const form of document.querySelectorAll("form[data-submits]")) {
+  for (const select of form.querySelectorAll("select")) select.addEventListener("change", () => { form.requestSubmit(); });
+  const apply = form.querySelector(".apply");
+  if (apply) apply.hidden = true;
+}
+// an empty field is no question: it stays out of the address
+for (const form of document.querySelectorAll("form[method=get]")) {
+  form.addEventListener("submit", () => {
+    for (const field of form.querySelectorAll("input, select")) if (!field.value) field.disabled = true;
+    setTimeout(() => { for (const field of form.elements) field.disabled = false; }, 0);
+  });
+}
+
+// --- find in a list that is on the page
+for (const input of document.querySelectorAll("input[data-filters]")) {
+  const list = document.getElementById(input.dataset.filters);
+  const rows = list ? [...list.querySelectorAll("li, tbody tr")] : [];
+  if (rows.length < 8) continue;
+  input.closest("[hidden]").hidden = false;
+  input.addEventListener("input", () => {
+    const word = input.value.trim().toLowerCase();
+    let shown = 0;
+    for (const row of rows) {
+      row.hidden = word !== "" && !row.textContent.toLowerCase().includes(word);
+      shown += row.hidden ? 0 : 1;
+    }
+    say(`${shown} of ${rows.length}`);
+  });
+}
+
+// --- menus close when something else is clicked
+document.addEventListener("click", (event) => {
+  for (const menu of document.querySelectorAll("details.menu[open], details.own[open]")) {
+    if (!menu.contains(event.target)) menu.open = false;
+  }
 });
 
-// --- tell that something was recorded since; asked only while the page is looked at
-const fresh = document.getElementById("fresh");
-const EVERY_MS = 3000;
-
-async function pulse() {
-  const answer = await fetch(fresh.dataset.pulse, { headers: { Accept: "application/json" } });
-  return answer.ok ? (await answer.json()).pulse : null;
+// --- keys
+const help = document.getElementById("help");
+const keys = document.getElementById("keyboard");
+if (help && keys) {
+  help.addEventListener("click", (event) => {
+    event.preventDefault();
+    keys.showModal();
+  });
 }
 
-async function watch() {
-  if (document.hidden || !fresh.hidden) return;
-  try {
-    const now = await pulse();
-    if (now !== null && now !== fresh.dataset.seen) fresh.hidden = false;
-  } catch {
-    // the server is away; the next look may find it again
+const rowsOf = () => [...document.querySelectorAll("[data-row]")].filter((row) => row.checkVisibility());
+const steps = () => (rowsOf().length > 0 ? rowsOf() : [...document.querySelectorAll("section.turn")]);
+
+function move(by) {
+  const all = steps();
+  if (all.length === 0) return;
+  const now = all.findIndex((row) => row.classList.contains("at"));
+  const seen = all.findIndex((row) => row.getBoundingClientRect().bottom > 80);
+  const next = now < 0 ? (by > 0 ? Math.max(0, seen) : all.length - 1) : Math.min(all.length - 1, Math.max(0, now + by));
+  if (now >= 0) all[now].classList.remove("at");
+  all[next].classList.add("at");
+  const link = all[next].querySelector("a");
+  link?.focus({ preventScroll: true });
+  all[next].scrollIntoView({ block: all[next].matches("section") ? "start" : "nearest" });
+}
+
+function escape() {
+  const open = document.querySelector("details.menu[open], details.own[open]");
+  if (open) {
+    open.open = false;
+    open.querySelector("summary").focus();
+    return;
   }
+  const at = document.querySelector(".at");
+  if (at) {
+    at.classList.remove("at");
+    document.activeElement?.blur();
+    return;
+  }
+  const back = document.querySelector(".trail a:last-of-type") ?? document.querySelector(".clear");
+  if (back) back.click();
 }
 
-if (fresh) {
-  fresh.addEventListener("click", () => { location.reload(); });
-  setInterval(watch, EVERY_MS);
-  document.addEventListener("visibilitychange", watch);
+function search() {
+  const field = document.getElementById("q") ?? document.getElementById("find");
+  field?.focus();
+  field?.select();
 }
+
+const follow = (selector) => () => document.querySelector(selector)?.click();
+const COMMANDS = {
+  "/": search,
+  j: () => { move(1); },
+  k: () => { move(-1); },
+  Escape: escape,
+  "?": () => { keys?.showModal(); },
+  t: nextTheme,
+  f: () => { if (foldButton && !foldButton.hidden) foldAll(); },
+  "[": follow("a[rel=prev]"),
+  "]": follow("a[rel=next]"),
+  Enter: () => { document.querySelector(".at a")?.click(); },
+};
+const PLACES = { d: "/", s: "/sessions", a: "/analytics", r: "/routing", e: "/settings" };
+let going = 0;
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || keys?.open) return;
+  const target = event.target instanceof Element ? event.target : null;
+  if (target?.closest("input, select, textarea")) {
+    if (event.key === "Escape") target.blur();
+    return;
+  }
+  if (event.key === "Enter" && target?.closest("a, button, summary, .plot")) return;
+  if (event.key === "g") {
+    going = event.timeStamp;
+    return;
+  }
+  if (event.timeStamp - going < 1000 && PLACES[event.key]) {
+    location.assign(PLACES[event.key]);
+    return;
+  }
+  const command = COMMANDS[event.key];
+  if (!command) return;
+  if (event.key !== "Escape" && event.key !== "Enter") event.preventDefault();
+  command();
+});
