@@ -98,6 +98,7 @@ class Worker:
         self._chores: Iterator[object] | None = None
         self._errors = 0
         self._dropped = 0
+        self._unredacted = 0  # texts of which nothing was kept, as last said
         self._ui: RunningUi | None = None
         self._ui_error: str | None = None
         self._sinks: list[Sink] = []
@@ -469,6 +470,12 @@ class Worker:
         self._batch += self._observer.progress()
         # nothing that is given to a store has not gone through here
         batch, self._batch, self._batch_bytes = self._redactor.records(settled(self._batch)), [], 0
+        if self._redactor.failed >= 2 * self._unredacted + 1:
+            self._unredacted = self._redactor.failed
+            self._warn(
+                f"{self._unredacted} texts could not be looked through for what must not be kept; "
+                "[REDACTION FAILED] stands in their place (counted in /metrics)"
+            )
         for sink in self._sinks:
             sink.write(batch)
 

@@ -52,6 +52,14 @@ def test_the_relay_s_counters_are_all_there() -> None:
     assert found["lunaroute_store_ok", labels(store="sqlite")] == 0
 
 
+def test_what_was_redacted() -> None:
+    metrics = Metrics([], lambda: {}, redacted=lambda: ({("request", "email"): 3, ("response", "secret"): 1}, 2))
+    found = values(metrics)
+    assert found["lunaroute_redacted_values_total", labels(place="request", kind="email")] == 3
+    assert found["lunaroute_redacted_values_total", labels(place="response", kind="secret")] == 1
+    assert found["lunaroute_redaction_failures_total", ()] == 2
+
+
 def test_labels_do_not_grow_with_what_comes() -> None:
     metrics = made()
     odd: list[dict[str, Any]] = [
