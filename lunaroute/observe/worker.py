@@ -23,6 +23,7 @@ from lunaroute.errors import LunaRouteError, StoreError
 from lunaroute.observe import account, billing, errand, quiet
 from lunaroute.observe.answers import Answers, Place
 from lunaroute.observe.capture import Allowance
+from lunaroute.observe.clock import Clock
 from lunaroute.observe.control import Control
 from lunaroute.observe.desk import Desk, desk_path
 from lunaroute.observe.exchange import Context, Numbers
@@ -71,18 +72,6 @@ class RunningUi(Protocol):
     def stop(self) -> None: ...
 
 
-class Clock:
-    """The wall clock as it was at the start, moved on by the steady one: a jump of the system's clock ages no file."""
-
-    def __init__(self) -> None:
-        steady = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-        self._steady = steady
-        self._offset = time.time() - time.clock_gettime(steady)
-
-    def now(self) -> float:
-        return self._offset + time.clock_gettime(self._steady)
-
-
 class Worker:
     """Builds the observer's parts from the relay's first message and runs them."""
 
@@ -110,6 +99,7 @@ class Worker:
         self._idle = 0  # waits in a row in which nothing came
         self._errors = 0
         self._dropped = 0
+        self._unredacted = 0  # texts of which nothing was kept, as last said
         self._ui: RunningUi | None = None
         self._ui_error: str | None = None
         self._ui_due = float("inf")
@@ -510,6 +500,12 @@ class Worker:
         self._batch += self._observer.progress()
         # nothing that is given to a store has not gone through here
         batch, self._batch, self._batch_bytes = self._redactor.records(settled(self._batch)), [], 0
+        if self._redactor.failed >= 2 * self._unredacted + 1:
+            self._unredacted = self._redactor.failed
+            self._warn(
+                f"{self._unredacted} texts could not be looked through for what must not be kept; "
+                "[REDACTION FAILED] stands in their place (counted in /metrics)"
+            )
         for sink in self._sinks:
             sink.write(batch)
 

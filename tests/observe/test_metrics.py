@@ -193,6 +193,14 @@ def test_the_stores_and_the_observer_are_asked() -> None:
     assert found["lunaroute_start_time_seconds", ()] == 12
 
 
+def test_what_was_redacted() -> None:
+    metrics = Metrics([], lambda: {}, redacted=lambda: ({("request", "email"): 3, ("response", "secret"): 1}, 2))
+    found = values(metrics)
+    assert found["lunaroute_redacted_values_total", labels(place="request", kind="email")] == 3
+    assert found["lunaroute_redacted_values_total", labels(place="response", kind="secret")] == 1
+    assert found["lunaroute_redaction_failures_total", ()] == 2
+
+
 def test_a_capped_set_keeps_the_first_and_takes_no_odd_names() -> None:
     names = Capped(2)
     assert [names.of(name) for name in ("a", "b", "c", "a", None, "")] == ["a", "b", "other", "a", "none", "none"]

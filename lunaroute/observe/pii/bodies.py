@@ -17,6 +17,7 @@ PARTS = 1000  # of a multipart body; what is behind them is left out
 NESTED = 3  # parts in parts
 _FIELD = re.compile(rb"(?:\xef\xbb\xbf)?(?:data|event|id|retry)?:")
 _BOUNDARY = re.compile(r"""boundary=(?:"([^"]{1,200})"|([^\s;"]{1,200}))""", re.IGNORECASE)
+_WIDE = re.compile(r"charset=\"?(?:utf-?(?:16|32|7)|ucs)", re.IGNORECASE)
 _PAIR = re.compile(rb"[^&;]+")
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
 _TYPE = re.compile(rb"^content-type:[ \t]*([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
@@ -42,6 +43,8 @@ class Bodies:
             return [(0, len(body), FAILED, ())]
 
     def _edits(self, body: bytes, content_type: str, nested: int, cut: bool = False) -> list[Edit]:
+        if _WIDE.search(content_type):
+            raise ValueError  # no text that the detectors read
         kind = content_type.partition(";")[0].strip().lower()
         if kind.startswith("multipart/") and nested:
             boundary = _BOUNDARY.search(content_type)

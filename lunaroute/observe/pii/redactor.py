@@ -32,7 +32,8 @@ _ASKED = ("prompt", "tool_result")  # kinds of texts that came with the request
 # characters from which on a text was shortened by who made it (dialects/request.py, observe/exchange.py)
 _TITLE, _ERROR = 110, 2000
 _WORD = 256  # characters up to which a text is remembered with what became of it
-_WORDS = 8192
+_WORDS = 4096
+_LOOKED = 4096  # bytes by which text is told from what is still coded
 # digests, keys of rows, what the observer itself wrote, and what is looked at in a way of its own
 _OWN = frozenset((
     *("id", "session_id", "parent_session_id", "started_at", "continues", "credential", "price_id", "cost_kind"),
@@ -118,8 +119,10 @@ class Redactor:
         broken = exchange.truncated or exchange.state in _BROKEN or (
             exchange.state is State.UPSTREAM_ERROR and exchange.stream
         )  # fmt: skip
-        asked = self.body(exchange.request_body, content_type(exchange.request_headers), exchange.truncated)
-        told = self.body(exchange.response_body, content_type(exchange.response_headers), broken)
+        asked = self._side(
+            exchange.request_body, exchange.request_headers, exchange.truncated, exchange.request_decode_error
+        )
+        told = self._side(exchange.response_body, exchange.response_headers, broken, exchange.response_decode_error)
         made = self._parts(
             exchange,
             target=self.target(exchange.target, asked.found),
@@ -143,6 +146,13 @@ class Redactor:
             for each in made.found:
                 self.counts[each.place, each.kind] += each.count
         return made
+
+    def _side(self, body: bytes, fields: list[tuple[str, str]], cut: bool, undecoded: str | None) -> Body:
+        if undecoded is not None and not is_text(body):
+            # still coded: nobody can look into it
+            self._failed += 1
+            return Body(FAILED, [(0, len(body), FAILED, ())], Counter())
+        return self.body(body, content_type(fields), cut)
 
     # --- their parts -------------------------------------------------------------------------------------------
     def body(self, body: bytes, kind: str = "", cut: bool = False) -> Body:
@@ -250,6 +260,12 @@ class Redactor:
                     changed[name] = new
             return msgspec.structs.replace(value, **changed) if changed else value
         return value
+
+
+def is_text(body: bytes) -> bool:
+    """Whether it looks like UTF-8, maybe cut somewhere."""
+    start = body[:_LOOKED].decode("utf-8", "replace")
+    return "\0" not in start and (start.count("\ufffd") - 1) * 20 <= len(start)
 
 
 def content_type(fields: Iterable[tuple[str, str]]) -> str:

@@ -203,7 +203,7 @@ def test_where_nothing_can_be_looked_through_nothing_is_kept() -> None:
     assert "corp" not in str(made)
     assert made.usage.input_tokens == 7 and made.cost_usd == 0.5 and made.state is State.UPSTREAM_ERROR
     assert made.title == FAILED.decode()
-    assert json.loads(made.request_body) == {FAILED.decode(): [{FAILED.decode(): FAILED.decode()}]}
+    assert json.loads(made.request_body) == {"messages": [{"role": "user", "content": FAILED.decode()}]}
     assert redactor.failed > 10
 
 
@@ -231,3 +231,27 @@ VALUES = st.sampled_from([value for _, value in PLANTED])
 def test_no_value_is_left_in_any_field(value: str, field: str) -> None:
     made = plain.redactor().record(exchange(**{field: f"/x {value} y"}))
     assert value not in str(made)
+
+
+@pytest.mark.parametrize(
+    ("body", "error", "kept"),
+    [
+        (b"\x1f\x8b\x08\0" + bytes(range(128, 256)) * 4, "the gzip data is broken", False),
+        (bytes(range(128, 256)) * 4, "the content coding 'x' is unknown", False),
+        (b'{"a":"plain"}', "the content coding 'aws-chunked' is unknown", True),
+        ('{"a":"caf\u00e9"}'.encode()[:-3], "the gzip data ends early", True),
+        (bytes(range(128, 256)), None, True),
+    ],
+)
+def test_what_is_still_coded_cannot_be_looked_through(body: bytes, error: str | None, kept: bool) -> None:
+    redactor = plain.redactor(binary="keep")
+    made = redactor.exchange(exchange(request_body=body, request_decode_error=error))
+    assert made.request_body == (body if kept else FAILED)
+    assert redactor.failed == (not kept)
+
+
+def test_a_text_of_wide_characters_cannot_be_looked_through() -> None:
+    redactor = plain.redactor(enabled=False)
+    fields = [("Content-Type", "application/json; charset=UTF-16")]
+    made = redactor.exchange(exchange(request_body=MAIL.encode("utf-16"), request_headers=fields))
+    assert made.request_body == FAILED and redactor.failed == 1
