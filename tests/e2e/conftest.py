@@ -74,7 +74,7 @@ def large_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def serve() -> Iterator[Callable[..., str]]:
+def pages() -> Iterator[Callable[..., str]]:
     running: list[RunningUi] = []
 
     def go(path: Path, **given: Any) -> str:
@@ -148,7 +148,7 @@ Visit = Callable[..., Visitor]
 
 
 @pytest.fixture
-def visit(browser: Browser, serve: Callable[..., str], database: Path) -> Iterator[Visit]:
+def visit(browser: Browser, pages: Callable[..., str], database: Path) -> Iterator[Visit]:
     contexts: list[BrowserContext] = []
 
     def go(path: Path = database, width: int = 1280, scheme: str = "light", **given: Any) -> Visitor:
@@ -156,7 +156,7 @@ def visit(browser: Browser, serve: Callable[..., str], database: Path) -> Iterat
         allowed = ["clipboard-read", "clipboard-write"]
         made = browser.new_context(viewport=viewport, color_scheme=scheme, permissions=allowed)  # type: ignore[arg-type]
         contexts.append(made)
-        return Visitor(contexts[-1], serve(path, **given))
+        return Visitor(contexts[-1], pages(path, **given))
 
     yield go
     for context in contexts:

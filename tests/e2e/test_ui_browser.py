@@ -168,10 +168,10 @@ def test_focus_is_visible_everywhere(visit: Visit) -> None:
             assert style in {"body", "solid 2px"}, (path, page.evaluate("document.activeElement.outerHTML"))
 
 
-def test_pages_work_without_scripts(browser: Browser, serve: Callable[..., str], database: Path) -> None:
+def test_pages_work_without_scripts(browser: Browser, pages: Callable[..., str], database: Path) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
-    page.goto(serve(database) + "/sessions")
+    page.goto(pages(database) + "/sessions")
     page.get_by_label("Search", exact=True).fill("make test")
     page.get_by_role("button", name="Apply").click()
     page.get_by_role("link", name="Why does").first.click()
