@@ -289,7 +289,11 @@ class Pending:
     def so_far(self, with_request: bool) -> tuple[str, bytes, bytes]:
         """Dialect, request (masked when it was read) and what has come of the answer: for another thread to look at."""
         request = self.request.peek() if with_request and self.told else b""
-        return self.dialect, request, self._mask.again().body(self.response.peek())
+        unread, read = list(self._unread), self.response.peek()
+        while self._unread[: len(unread)] != unread:  # they have been read meanwhile
+            unread, read = list(self._unread), self.response.peek()
+        answer = read if self.response.coded else read + b"".join(piece for _, piece in unread)
+        return self.dialect, request, self._mask.again().body(answer)
 
     # --- records ---------------------------------------------------------------------------------------
     def requested(self) -> Exchange:
@@ -548,9 +552,8 @@ class Pending:
         only = self.attempts[0]
         connecting = 0.0 if only.reused else (only.connect_ms or 0.0) + (only.tls_ms or 0.0)
         before = max(0.0, times.request_sent - times.request_received - connecting)
-        after = 0.0
-        if delivered and times.done is not None and self._last_byte is not None:
-            after = times.done - self._last_byte
+        last = self._last_byte if delivered else None
+        after = times.done - last if times.done is not None and last is not None else 0.0
         return round(before + max(0.0, after), 3)
 
     def _record(self, state: State | None, error: str | None) -> Exchange:
