@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests import watched as traffic
 from tests.prometheus import Prometheus, unknown, without_threshold
-from tests.watched import FAMILIES, TRAFFIC, Watched, parsed
+from tests.watched import BY_FAULT, FAMILIES, TRAFFIC, Watched, parsed
 
 pytestmark = pytest.mark.slow
 DEPLOY = Path(__file__).resolve().parent.parent / "deploy"
@@ -54,7 +54,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
             watched.go(each.__name__, each)
         prometheus.await_scrape()
         watched.again(
-            *(traffic.turn, traffic.tool_result, traffic.unpriced_model, traffic.client_that_leaves),
+            *(traffic.turn, traffic.tool_result, traffic.unpriced_model, traffic.secret, traffic.client_that_leaves),
             *(traffic.stream_that_breaks_off, traffic.rate_limit, traffic.websocket, traffic.provider_that_is_down),
         )
         prometheus.await_scrape()
@@ -67,7 +67,7 @@ def test_traffic_moves_it(seen: Seen, family: str) -> None:
 
 
 def test_the_table_has_all_families(seen: Seen) -> None:
-    assert set(parsed(seen.text)) == set(FAMILIES)
+    assert set(parsed(seen.text)) == set(FAMILIES) | BY_FAULT
     assert len(FAMILIES) >= 24
 
 

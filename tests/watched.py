@@ -73,6 +73,7 @@ FAMILIES = {
     "lunaroute_tool_duration_seconds": "tool_result",
     "lunaroute_upstream_reuses": "tool_result",
     "lunaroute_cost_unknown": "unpriced_model",
+    "lunaroute_redacted_values": "secret",
     "lunaroute_requests_in_flight": "running",
     "lunaroute_connections_open": "running",
     "lunaroute_observer_open_exchanges": "running",
@@ -98,6 +99,8 @@ FAMILIES = {
     "lunaroute_observer_lag_bytes": "stopped_observer",
     "lunaroute_observer_lag_seconds": "stopped_observer",
 }
+# nothing that passes moves it: tests/test_redaction.py puts a fault into the redactor
+BY_FAULT = {"lunaroute_redaction_failures"}
 
 
 def parsed(text: str) -> Scrape:
@@ -321,6 +324,12 @@ def unpriced_model(watched: Watched) -> Iterator[set[str]]:
     yield set()
 
 
+def secret(watched: Watched) -> Iterator[set[str]]:
+    said = {"role": "user", "content": "the key is AKIAIOSFODNN7EXAMPLD"}
+    assert watched.ask("claude-opus-5-5", said) == 200
+    yield set()
+
+
 def running(watched: Watched) -> Iterator[set[str]]:
     connection = watched.connection()
     connection.request("POST", "/v1/messages", json.dumps({"model": "held", "messages": [HELLO]}), KEY)
@@ -411,7 +420,8 @@ def stopped_observer(watched: Watched) -> Iterator[set[str]]:
 
 # in this order: a new observer begins to count anew
 TRAFFIC = (
-    *(start, too_much_to_keep, killed_observer, turn, tool_result, unpriced_model, running, client_that_leaves),
+    *(start, too_much_to_keep, killed_observer, turn, tool_result, unpriced_model, secret, running),
+    client_that_leaves,
     *(stream_that_breaks_off, rate_limit, websocket, provider_that_is_down, foreign_host, locked_database),
     stopped_observer,
 )

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import msgspec
 import zstandard
 
+from lunaroute._fast.words import words_once
 from lunaroute.errors import StoreError
 from lunaroute.records import Exchange, Finding, Record
 from lunaroute.stores import findings, packs
@@ -344,7 +345,8 @@ class _Step:
         self._shelf.replace(row, base, plain, now)
 
     def _reindex(self, row: int, before: list[tuple[str, str]], after: list[tuple[str, str]]) -> None:
-        old, new = ("\n".join(text for _, text in texts) for texts in (before, after))
+        # the index must be told what it was told before (writing.py)
+        old, new = (words_once([text for _, text in texts]) for texts in (before, after))
         self._db.execute("INSERT INTO search (search, rowid, text) VALUES ('delete', ?, ?)", (row, old))
         self._db.execute("INSERT INTO search (rowid, text) VALUES (?, ?)", (row, new))
 
